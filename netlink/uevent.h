@@ -30,10 +30,14 @@ void uevent_closep(struct uevent_socket **socket);
 int uevent_fd(const struct uevent_socket *socket); /* for poll(2); owned by the socket */
 
 /*
- * Takes one event without blocking; messages that are not from the kernel (nl_pid != 0) are passed over. 1 and *event (valid until
- * the next call), 0 when there is none, -ENOBUFS when some were lost, or another -errno.
+ * Takes one event without blocking; messages that are not from the kernel (nl_pid != 0) are passed over. 1
+ * and *event (valid until the next call), 0 when there is none, -ENOBUFS when some were lost, or another
+ * -errno.
  */
 int uevent_next(struct uevent_socket *socket, struct uevent *event, struct netlink_reason *reason);
 
-/* The parser alone, free of I/O (fuzzed). data is modified only in that nothing is; it need not be terminated. 0 or -EBADMSG. */
+/*
+ * The parser alone, free of I/O (fuzzed). data need not be terminated (but is -EBADMSG then, as the kernel
+ * terminates every string). 0 or -EBADMSG.
+ */
 int uevent_parse(const char *data, size_t size, struct uevent *event);

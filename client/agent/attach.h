@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The whole way: targets -> connections -> device -> state. All or nothing. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "failure.h"
+#include "netlink/nbd.h"
+#include "protocol/dial.h"
+#include "protocol/uri.h"
+
+#define ATTACH_NAME_MAX 64
+/* The kernel counts DEAD_CONN_TIMEOUT in jiffies in a long (up to 1000 a second): a century, or 23 days with 32 bits. */
+#define ATTACH_FOREVER_S (sizeof(long) == 8 ? UINT64_C(3155760000) : UINT64_C(2000000))
+/* TIMEOUT is kept in jiffies in 32 bits. */
+#define ATTACH_TIMEOUT_MAX_S UINT64_C(2000000)
+
+struct attach_request {
+    const struct target *targets; /* equal servers of one disk, in order; not owned, as is all here */
+    size_t targets_count;
+    uint32_t index;               /* NBD_INDEX_ANY: whichever is free */
+    bool read_only;
+    size_t connections;           /* DIAL_AUTO or a number */
+    uint64_t block_size;          /* 0: from the server */
+    uint64_t timeout_s, dead_timeout_s;
+    const char *name;             /* NULL: none */
+    uint64_t connect_timeout_ns;  /* for each target */
+    uint64_t io_timeout_ns;       /* for the kernel's first reads */
+    uint64_t wait_ns;             /* keep trying; 0: each target once */
+    int cancel_fd;
+};
+
+struct attach_result {
+    uint32_t index;
+    uint64_t size;
+    bool read_only;
+    size_t connections;
+    char *uri; /* canonical, of the server that was taken; owned */
+};
+
+/* What --name may be: it becomes a file name under /dev/disk/by-id. */
+bool attach_name_valid(const char *name);
+
+int attach_disk(const struct attach_request *request, struct attach_result *result, struct failure *failure);
+
+/* Takes it back. */
+void attach_undo(const struct attach_result *result, struct failure *failure);
+
+void attach_result_clear(struct attach_result *result);

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "agent/handover.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "netlink/sysfs.h"
+#include "netlink/uevent.h"
+#include "protocol/wire.h"
+
+#define NS_PER_MS UINT64_C(1000000)
+/* Somebody (udev) merely has the device open, or the kernel still tears it down: both pass by themselves. */
+#define BUSY_RETRY_NS   (20 * NS_PER_MS)
+#define BUSY_PATIENCE_NS (5000 * NS_PER_MS)
+/* uevents wake us; this is for the case that one is lost. */
+#define SYSFS_RETRY_NS  (50 * NS_PER_MS)
+#define UNDO_NS         (5000 * NS_PER_MS)
+
+static int from_kernel(struct failure *failure, int error, const struct netlink_reason *reason)
+{
+    return fail_hint(failure, fail(failure, -error, "%s", reason->text), "%s", reason->hint);
+}
+
+int handover_block_size(const struct handover *handover, const struct export *export, uint64_t *block_size,
+                        struct failure *failure)
+{
+    uint64_t minimum = export->has_block_sizes && export->min_block > 512 ? export->min_block : 512;
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+    *block_size = handover->block_size ? handover->block_size : minimum;
+    if (*block_size < minimum)
+        return fail(failure, EINVAL, "block size %" PRIu64 " is below the server's minimum %" PRIu64, *block_size,
+                    minimum);
+    if (export->size % *block_size != 0 && handover->block_size)
+        return fail(failure, EINVAL, "the export's size %" PRIu64 " is not a multiple of block size %" PRIu64,
+                    export->size, *block_size);
+    if (export->max_payload < page)
+        return fail(failure, EOPNOTSUPP,
+                    "the server takes at most %" PRIu32 " bytes a request; the kernel needs %" PRIu64,
+                    export->max_payload, page);
+    return 0;
+}
+
+/* Flags the driver honours; the others mean nothing to it. */
+static uint64_t server_flags(const struct handover *handover, const struct export *export)
+{
+    uint64_t known = NBD_FLAG_HAS_FLAGS | NBD_FLAG_READ_ONLY | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
+                     NBD_FLAG_ROTATIONAL | NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES |
+                     NBD_FLAG_CAN_MULTI_CONN;
+
+    return (export->flags & known) | (handover->read_only ? NBD_FLAG_READ_ONLY : 0);
+}
+
+/* -EBUSY is worth another try only while the device is not really attached. */
+static bool really_attached(uint32_t index)
+{
+    struct netlink_reason ignored;
+    struct nbd_device device;
+
+    return index != NBD_INDEX_ANY && nbd_device_read("", index, &device, &ignored) == 0 && device.attached;
+}
+
+static int connect_patiently(const struct handover *handover, const struct nbd_config *config,
+                             const struct deadline *deadline, uint32_t *index, struct failure *failure)
+{
+    struct deadline patience = deadline_after(BUSY_PATIENCE_NS, deadline->cancel_fd);
+    struct netlink_reason reason = {0};
+
+    for (;;) {
+        struct deadline pause = deadline_after(BUSY_RETRY_NS, deadline->cancel_fd);
+        int r = nbd_netlink_connect(handover->netlink, config, index, &reason);
+
+        if (r == 0)
+            return 0;
+        if ((r != -EBUSY && r != -EEXIST) || really_attached(config->index) ||
+            deadline_remaining_ms(&patience) == 0 || deadline_remaining_ms(deadline) == 0)
+            return from_kernel(failure, r, &reason);
+        if (deadline_poll(&pause, -1, 0) == -ECANCELED)
+            return fail(failure, ECANCELED, "interrupted");
+    }
+}
+
+static int connect_device(const struct handover *handover, const struct connections *connections,
+                          const struct deadline *deadline, uint32_t *index, struct failure *failure)
+{
+    struct nbd_config config = {
+        .index = handover->index,
+        .size = connections->export.size,
+        .has_timeout = true,
+        .timeout = handover->timeout_s,
+        .has_dead_timeout = true,
+        .dead_timeout = handover->dead_timeout_s,
+        .has_server_flags = true,
+        .server_flags = server_flags(handover, &connections->export),
+        .backend = handover->backend,
+        .sockets = connections->fds,
+        .sockets_count = connections->count,
+    };
+    int r = handover_block_size(handover, &connections->export, &config.block_size, failure);
+
+    return r < 0 ? r : connect_patiently(handover, &config, deadline, index, failure);
+}
+
+/* The largest request that the server and the kernel allow; the driver's default is far smaller. */
+static int set_queue_limits(const struct nbd_device *device, const struct export *export,
+                            struct failure *failure)
+{
+    uint32_t block_kb = device->logical_block_size > 1024 ? device->logical_block_size / 1024 : 1;
+    uint32_t largest = export->max_payload / 1024;
+    struct netlink_reason reason;
+    int r;
+
+    if (largest > device->max_hw_sectors_kb)
+        largest = device->max_hw_sectors_kb;
+    largest -= largest % block_kb;
+    r = nbd_queue_set("", device->index, "max_sectors_kb", largest, &reason);
+    /* Staying below the server's limit is a must; above the default is only faster. */
+    if (r < 0 && device->max_sectors_kb > largest)
+        return from_kernel(failure, r, &reason);
+    return 0;
+}
+
+/* Waits until sysfs tells of the device that was just attached. */
+static int wait_for_size(uint32_t index, uint64_t size, struct uevent_socket *uevents,
+                         const struct deadline *deadline, struct nbd_device *device, struct failure *failure)
+{
+    for (;;) {
+        struct netlink_reason reason;
+        struct uevent event;
+        struct deadline pause = deadline_after(SYSFS_RETRY_NS, deadline->cancel_fd);
+        int r = nbd_device_read("", index, device, &reason);
+
+        /* The kernel counts in sectors. */
+        if (r == 0 && device->attached && device->size == size / 512 * 512)
+            return 0;
+        if (deadline_remaining_ms(deadline) == 0)
+            return fail(failure, ETIMEDOUT, "/dev/nbd%u did not get its size in time", index);
+        if (deadline_poll(&pause, uevent_fd(uevents), POLLIN) == -ECANCELED)
+            return fail(failure, ECANCELED, "interrupted");
+        while (uevent_next(uevents, &event, &reason) == 1)
+            continue; /* which event it was does not matter: sysfs has the truth */
+    }
+}
+
+/* The first open makes the kernel read the partition table; it blocks as long as the server does. */
+struct scan {
+    uint32_t index;
+    int done_fd; /* eventfd */
+    int result;
+    pthread_t thread;
+};
+
+static void *scan_open(void *opaque)
+{
+    struct scan *scan = opaque;
+    char path[32];
+    uint64_t one = 1;
+    int fd;
+
+    snprintf(path, sizeof path, "/dev/nbd%u", scan->index);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    scan->result = fd < 0 ? -errno : 0;
+    if (fd >= 0)
+        close(fd);
+    if (write(scan->done_fd, &one, sizeof one) < 0)
+        scan->result = -errno; /* cannot happen: the counter was 0 */
+    return NULL;
+}
+
+static int scan_verdict(uint32_t index, int waited, const struct scan *scan, struct failure *failure)
+{
+    if (waited == -ECANCELED)
+        return fail(failure, ECANCELED, "interrupted");
+    if (waited < 0)
+        return fail(failure, ETIMEDOUT, "the server opened the export but answers no reads of /dev/nbd%u", index);
+    if (scan->result < 0)
+        return fail_hint(failure,
+                         fail(failure, -scan->result, "cannot open /dev/nbd%u: %s", index,
+                              strerror(-scan->result)),
+                         scan->result == -ENOENT ? "is devtmpfs mounted on /dev?" : "%s", "");
+    return 0;
+}
+
+/*
+ * Opens the device once. When that fails or takes too long the device is disconnected here, since only that ends
+ * the open; the thread never outlives this function.
+ */
+static int scan_partitions(struct nbd_netlink *netlink, uint32_t index, const struct deadline *deadline,
+                           struct failure *failure)
+{
+    _cleanup_close_ int done_fd = eventfd(0, EFD_CLOEXEC);
+    struct scan scan = {.index = index, .done_fd = done_fd};
+    struct netlink_reason ignored;
+    int waited;
+
+    if (done_fd < 0)
+        return fail(failure, errno, "cannot make an eventfd: %s", strerror(errno));
+    if (pthread_create(&scan.thread, NULL, scan_open, &scan) != 0)
+        return fail(failure, EAGAIN, "cannot start a thread");
+    waited = deadline_poll(deadline, done_fd, POLLIN);
+    if (waited < 0)
+        nbd_netlink_disconnect(netlink, index, &ignored);
+    pthread_join(scan.thread, NULL);
+    return scan_verdict(index, waited, &scan, failure);
+}
+
+static int make_usable(const struct handover *handover, uint32_t index, const struct export *export,
+                       struct uevent_socket *uevents, const struct deadline *deadline, struct failure *failure)
+{
+    struct nbd_device device;
+    int r = wait_for_size(index, export->size, uevents, deadline, &device, failure);
+
+    if (r == 0)
+        r = set_queue_limits(&device, export, failure);
+    if (r == 0)
+        r = scan_partitions(handover->netlink, index, deadline, failure);
+    return r;
+}
+
+int handover_attach(const struct handover *handover, const struct connections *connections,
+                    const struct deadline *deadline, uint32_t *index, struct failure *failure)
+{
+    _cleanup_(uevent_closep) struct uevent_socket *uevents = NULL;
+    struct netlink_reason reason = {0};
+    int r = uevent_open(&uevents, &reason);
+
+    if (r < 0)
+        return from_kernel(failure, r, &reason);
+    r = connect_device(handover, connections, deadline, index, failure);
+    if (r < 0)
+        return r;
+    r = make_usable(handover, *index, &connections->export, uevents, deadline, failure);
+    if (r < 0)
+        handover_undo(handover->netlink, *index);
+    return r;
+}
+
+int handover_wait_gone(uint32_t index, const struct deadline *deadline)
+{
+    for (;;) {
+        struct netlink_reason reason;
+        struct nbd_device device;
+        struct deadline pause = deadline_after(BUSY_RETRY_NS, deadline->cancel_fd);
+        int r = nbd_device_read("", index, &device, &reason);
+
+        if (r == -ENODEV || (r == 0 && !device.attached))
+            return 0;
+        if (deadline_remaining_ms(deadline) == 0)
+            return -ETIMEDOUT;
+        if (deadline_poll(&pause, -1, 0) == -ECANCELED)
+            return -ECANCELED;
+    }
+}
+
+void handover_undo(struct nbd_netlink *netlink, uint32_t index)
+{
+    struct deadline deadline = deadline_after(UNDO_NS, -1);
+    struct netlink_reason ignored;
+
+    nbd_netlink_disconnect(netlink, index, &ignored);
+    handover_wait_gone(index, &deadline);
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <inttypes.h>
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/attach.h"
+#include "cleanup.h"
+#include "commands/commands.h"
+#include "connection_options.h"
+#include "interrupt.h"
+#include "netlink/sysfs.h"
+#include "number.h"
+#include "output.h"
+
+#define URIS_MAX 16
+
+struct attach {
+    struct connection_options connection; /* first: the shared group's offset is 0 */
+    struct attach_request request;
+    bool json;
+    bool has_wait;
+    uint64_t wait_ns;
+};
+
+enum { ID_READ_ONLY = 2000, ID_CONNECTIONS, ID_BLOCK_SIZE, ID_TIMEOUT, ID_DEAD_TIMEOUT, ID_NAME, ID_NO_AGENT, ID_WAIT, ID_JSON };
+
+static const struct option_spec table[] = {
+    {ID_READ_ONLY, "read-only", NULL, "the device refuses writes", 'r'},
+    {ID_CONNECTIONS, "connections", "N|auto", "connections to the server (default: auto; more than\none only where the server says CAN_MULTI_CONN)", 'c'},
+    {ID_BLOCK_SIZE, "block-size", "N", "logical block size (default: the server's minimum,\nat least 512)", 'b'},
+    {ID_TIMEOUT, "timeout", "T", "give up on a connection that answers a request no\nsooner (default: 0, never with one connection)", 0},
+    {ID_DEAD_TIMEOUT, "dead-timeout", "T", "how long I/O waits for a lost server before it fails,\nor forever (default: 0, at once)", 0},
+    {ID_NAME, "name", "NAME", "names the disk: /dev/disk/by-id/nbd-NAME, list, status", 0},
+    {ID_NO_AGENT, "no-agent", NULL, "hand over and leave no process", 0},
+    {ID_WAIT, "wait", "T", "keep trying this long until a server answers", 'w'},
+    {ID_JSON, "json", NULL, "print a JSON object instead of the device", 'j'},
+    {0},
+};
+
+static int set_connections(const char *argument, size_t *connections, struct failure *failure)
+{
+    uint64_t n;
+
+    if (strcmp(argument, "auto") == 0) {
+        *connections = DIAL_AUTO;
+        return 0;
+    }
+    if (parse_u64(argument, 1, DIAL_MAX_CONNECTIONS, &n) < 0)
+        return fail(failure, EINVAL, "--connections is auto or 1 to %d, not %s", DIAL_MAX_CONNECTIONS, argument);
+    *connections = (size_t)n;
+    return 0;
+}
+
+static int set_block_size(const char *argument, uint64_t *size, struct failure *failure)
+{
+    if (parse_size(argument, size) < 0 || *size < 512 || *size > 65536 || (*size & (*size - 1)) != 0)
+        return fail(failure, EINVAL, "--block-size is a power of two from 512 to 64K, not %s", argument);
+    return 0;
+}
+
+/* The kernel counts in whole seconds: a shorter time must not become 0, which means something else. */
+static int set_seconds(const char *name, const char *argument, uint64_t most, uint64_t *seconds,
+                       struct failure *failure)
+{
+    const uint64_t ns_per_s = UINT64_C(1000000000);
+    uint64_t ns;
+
+    if (parse_time(argument, &ns) < 0)
+        return fail(failure, EINVAL, "--%s %s is not a time (500ms, 10, 2min)", name, argument);
+    *seconds = ns / ns_per_s + (ns % ns_per_s ? 1 : 0);
+    if (*seconds > most)
+        return fail(failure, EINVAL, "--%s %s is too long; the kernel knows at most %" PRIu64 " s", name, argument, most);
+    return 0;
+}
+
+static int set_dead_timeout(const char *argument, uint64_t *seconds, struct failure *failure)
+{
+    if (strcmp(argument, "forever") != 0)
+        return set_seconds("dead-timeout", argument, ATTACH_FOREVER_S, seconds, failure);
+    *seconds = ATTACH_FOREVER_S;
+    return 0;
+}
+
+static int set_name(const char *argument, const char **name, struct failure *failure)
+{
+    if (!attach_name_valid(argument))
+        return fail(failure, EINVAL, "--name may have 1 to %d letters, digits, and any of _ - . : + @", ATTACH_NAME_MAX);
+    *name = argument;
+    return 0;
+}
+
+static int set_wait(const char *argument, struct attach *attach, struct failure *failure)
+{
+    attach->has_wait = true;
+    if (strcmp(argument, "forever") == 0)
+        attach->wait_ns = UINT64_MAX;
+    else if (parse_time(argument, &attach->wait_ns) < 0)
+        return fail(failure, EINVAL, "--wait %s is not a time (500ms, 10, 2min, forever)", argument);
+    return 0;
+}
+
+static int set(void *into, int id, const char *argument, struct failure *failure)
+{
+    struct attach *attach = into;
+
+    switch (id) {
+    case ID_READ_ONLY:
+        attach->request.read_only = true;
+        return 0;
+    case ID_CONNECTIONS:
+        return set_connections(argument, &attach->request.connections, failure);
+    case ID_BLOCK_SIZE:
+        return set_block_size(argument, &attach->request.block_size, failure);
+    case ID_TIMEOUT:
+        return set_seconds("timeout", argument, ATTACH_TIMEOUT_MAX_S, &attach->request.timeout_s, failure);
+    case ID_DEAD_TIMEOUT:
+        return set_dead_timeout(argument, &attach->request.dead_timeout_s, failure);
+    case ID_NAME:
+        return set_name(argument, &attach->request.name, failure);
+    case ID_NO_AGENT:
+        return 0; /* there is none yet to leave out */
+    case ID_WAIT:
+        return set_wait(argument, attach, failure);
+    case ID_JSON:
+        attach->json = true;
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+static const struct option_group group = {.title = "Options", .options = table, .set = set};
+
+static int run(int argc, char **argv);
+
+const struct command command_attach = {
+    .name = "attach",
+    .arguments = "URI... [DEVICE]",
+    .summary = "attach a remote disk as /dev/nbdX",
+    .details = "Prints the device when it can be used: its size is set and its partitions are there. More than\n"
+               "one URI: equal servers of one disk, tried in order. DEVICE is /dev/nbd0, nbd0 or 0; without it\n"
+               "a free one is taken.\n"
+               "\n"
+               "  nbdctl attach nbd://server/disk\n"
+               "  nbdctl attach 'nbd+unix:///disk?socket=/run/nbd.sock' /dev/nbd3",
+    .groups = {&group, &connection_option_group},
+    .arguments_min = 1,
+    .arguments_max = URIS_MAX + 1,
+    .run = run,
+};
+
+/* The last argument is a device unless it looks like a URI: no device name has a colon behind letters and '+'. */
+static bool is_uri(const char *argument)
+{
+    return strstr(argument, "://") != NULL;
+}
+
+static int resolve_device(const char *name, uint32_t *index, struct failure *failure)
+{
+    struct netlink_reason reason = {0};
+    int r = nbd_device_resolve("", name, index, &reason);
+
+    /* Attaching loads the module and makes the device, so it need not be there yet. */
+    if (r == -ENODEV && *index != NBD_INDEX_ANY)
+        return 0;
+    if (r < 0)
+        fail_hint(failure, fail_status(failure, -r, EXIT_STATUS_USAGE, "%s", reason.text), "%s", reason.hint);
+    return r;
+}
+
+static int parse_arguments(struct attach *attach, char **arguments, int count, struct target *targets,
+                           struct failure *failure)
+{
+    struct attach_request *request = &attach->request;
+
+    request->targets = targets;
+    request->index = NBD_INDEX_ANY;
+    for (int i = 0; i < count; i++) {
+        int r;
+
+        if (i == count - 1 && i > 0 && !is_uri(arguments[i]))
+            return resolve_device(arguments[i], &request->index, failure);
+        if (request->targets_count == URIS_MAX)
+            return fail_status(failure, EINVAL, EXIT_STATUS_USAGE, "attach: more than %d URIs", URIS_MAX);
+        r = connection_target(&attach->connection, arguments[i], &targets[request->targets_count], failure);
+        if (r < 0) {
+            failure->status = EXIT_STATUS_USAGE;
+            return r;
+        }
+        request->targets_count++;
+    }
+    return 0;
+}
+
+static void print_json(const struct attach_result *result)
+{
+    struct json_object *object = json_object_new_object();
+    char device[32];
+
+    snprintf(device, sizeof device, "/dev/nbd%" PRIu32, result->index);
+    json_object_object_add(object, "device", json_object_new_string(device));
+    json_object_object_add(object, "size", json_object_new_uint64(result->size));
+    json_object_object_add(object, "read_only", json_object_new_boolean(result->read_only));
+    json_object_object_add(object, "connections", json_object_new_uint64(result->connections));
+    json_object_object_add(object, "tls", json_object_new_string("none"));
+    json_object_object_add(object, "uri", json_object_new_string(result->uri));
+    printf("%s\n", json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+    json_object_put(object);
+}
+
+/* A script that cannot learn the device's name could never detach it: so it is taken back. */
+static int report(const struct attach *attach, struct attach_result *result)
+{
+    struct failure failure = {0};
+
+    if (attach->json)
+        print_json(result);
+    else
+        printf("/dev/nbd%" PRIu32 "\n", result->index);
+    if (finish_output() == EXIT_STATUS_DONE)
+        return EXIT_STATUS_DONE;
+    attach_undo(result, &failure);
+    return EXIT_STATUS_FAILED;
+}
+
+static int attach_and_report(struct attach *attach, char **arguments, int count)
+{
+    struct target targets[URIS_MAX] = {0};
+    struct attach_result result = {0};
+    struct failure failure = {0};
+    int r = parse_arguments(attach, arguments, count, targets, &failure);
+    int status;
+
+    if (r == 0)
+        r = attach_disk(&attach->request, &result, &failure);
+    status = r < 0 ? print_failure(&failure) : report(attach, &result);
+    attach_result_clear(&result);
+    for (size_t i = 0; i < URIS_MAX; i++)
+        target_clear(&targets[i]);
+    return status;
+}
+
+static int run(int argc, char **argv)
+{
+    struct attach attach = {.connection = CONNECTION_OPTIONS_DEFAULT, .request = {.connections = DIAL_AUTO}};
+    char **arguments;
+    int count, status, cancel_fd;
+
+    if (options_parse(&command_attach, argc, argv, &attach, &arguments, &count, &status) == OPTIONS_EXIT)
+        return status;
+    cancel_fd = interrupt_catch();
+    attach.request.cancel_fd = cancel_fd;
+    attach.request.connect_timeout_ns = attach.connection.connect_timeout_ns;
+    attach.request.io_timeout_ns = attach.connection.io_timeout_ns;
+    attach.request.wait_ns = attach.has_wait ? attach.wait_ns : 0;
+    return attach_and_report(&attach, arguments, count);
+}

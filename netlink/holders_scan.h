@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One search for holders: what is searched for, and what was found. Shared by the holders*.c files. */
+#pragma once
+
+#include "sysfs.h"
+
+/* The kernel's DISK_MAX_PARTS and the disk itself. */
+#define HELD_MAX 257
+
+struct held_device {
+    char name[32];
+    uint32_t major, minor;
+};
+
+struct found_holder {
+    struct holder holder;
+    size_t key; /* bytes of the name by which it is recognised when it is found again */
+};
+
+struct holder_scan {
+    const char *root;
+    pid_t except_pid;
+    struct held_device devices[HELD_MAX];
+    size_t devices_count;
+    struct found_holder *found;
+    size_t found_count, found_capacity;
+};
+
+/* Which of the devices that is, NULL for none of them. A path is compared by name and by what it leads to. */
+const struct held_device *scan_match_number(const struct holder_scan *scan, uint32_t major, uint32_t minor);
+const struct held_device *scan_match_path(const struct holder_scan *scan, const char *path);
+
+/* Notes a holder once; name is escaped, remark ("" for none) follows it and does not tell holders apart. 0 or
+ * -ENOMEM. */
+int scan_add(struct holder_scan *scan, enum holder_kind kind, const struct held_device *device,
+             const char *name, const char *remark);
+
+/* The searches: 0 or -errno. What vanishes while they look is no error. */
+int scan_mounts_of(struct holder_scan *scan, const char *process,
+                   const char *remark); /* "self" or a number */
+int scan_swaps(struct holder_scan *scan);
+int scan_stacked(struct holder_scan *scan);
+int scan_processes(struct holder_scan *scan);
+
+/* One line of mountinfo(5), taken apart in place (modified, unescaped); 0 or -EBADMSG. Free of I/O. */
+struct mount_line {
+    uint32_t major, minor;
+    char *point, *type, *source, *options;
+};
+
+int mount_line_parse(char *line, struct mount_line *mount);

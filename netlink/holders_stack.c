@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Block devices on top: those that sysfs lists as holders, and loop devices, which it does not. */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "holders_scan.h"
+#include "ktext.h"
+
+static int device_directory(const struct holder_scan *scan, const struct held_device *device, char *path,
+                            size_t size)
+{
+    const char *disk = scan->devices[0].name;
+
+    if (device == &scan->devices[0])
+        return ktext_path(path, size, "%s/sys/block/%s", scan->root, disk);
+    return ktext_path(path, size, "%s/sys/block/%s/%s", scan->root, disk, device->name);
+}
+
+/* "dm-0 (vg-root)": the device mapper's own name is what people know it by. */
+static int add_stacked(struct holder_scan *scan, const struct held_device *device, const char *directory,
+                       const char *name)
+{
+    char path[PATH_MAX], mapped[160], shown[NAME_MAX + sizeof mapped + 4];
+
+    if (ktext_path(path, sizeof path, "%s/%s/dm/name", directory, name) == 0 &&
+        ktext_read(path, mapped, sizeof mapped) > 0)
+        snprintf(shown, sizeof shown, "%s (%s)", name, mapped);
+    else
+        snprintf(shown, sizeof shown, "%s", name);
+    return scan_add(scan, HOLDER_DEVICE, device, shown, "");
+}
+
+static int scan_holders_of(struct holder_scan *scan, const struct held_device *device)
+{
+    _cleanup_closedir_ DIR *directory = NULL;
+    char base[PATH_MAX], path[PATH_MAX];
+    struct dirent *entry;
+
+    if (device_directory(scan, device, base, sizeof base) < 0 ||
+        ktext_path(path, sizeof path, "%s/holders", base) < 0)
+        return -ENAMETOOLONG;
+    directory = opendir(path);
+    while (directory && (entry = readdir(directory)))
+        if (entry->d_name[0] != '.' && add_stacked(scan, device, path, entry->d_name) < 0)
+            return -ENOMEM;
+    return 0;
+}
+
+static int scan_loop(struct holder_scan *scan, const char *name)
+{
+    char path[PATH_MAX], backing[PATH_MAX];
+    const struct held_device *device;
+
+    if (strncmp(name, "loop", 4) != 0 ||
+        ktext_path(path, sizeof path, "%s/sys/block/%s/loop/backing_file", scan->root, name) < 0 ||
+        ktext_read(path, backing, sizeof backing) <= 0)
+        return 0;
+    device = scan_match_path(scan, backing);
+    return device ? scan_add(scan, HOLDER_DEVICE, device, name, "") : 0;
+}
+
+static int scan_loops(struct holder_scan *scan)
+{
+    _cleanup_closedir_ DIR *directory = NULL;
+    char path[PATH_MAX];
+    struct dirent *entry;
+    int r = 0;
+
+    if (ktext_path(path, sizeof path, "%s/sys/block", scan->root) < 0)
+        return -ENAMETOOLONG;
+    directory = opendir(path);
+    while (directory && r == 0 && (entry = readdir(directory)))
+        r = scan_loop(scan, entry->d_name);
+    return r;
+}
+
+int scan_stacked(struct holder_scan *scan)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < scan->devices_count && r == 0; i++)
+        r = scan_holders_of(scan, &scan->devices[i]);
+    return r < 0 ? r : scan_loops(scan);
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "module.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+#include "cleanup.h"
+#include "config.h"
+
+#if HAVE_KMOD
+
+#include <libkmod.h>
+
+static void cleanup_context(struct kmod_ctx **context)
+{
+    kmod_unref(*context);
+}
+
+static void cleanup_module(struct kmod_module **module)
+{
+    kmod_module_unref(*module);
+}
+
+static void cleanup_list(struct kmod_list **list)
+{
+    kmod_module_unref_list(*list);
+}
+
+/* libkmod logs to stderr by itself; this layer never prints. */
+static void log_nothing(void *data, int priority, const char *file, int line, const char *function,
+                        const char *format, va_list args)
+{
+    (void)data, (void)priority, (void)file, (void)line, (void)function, (void)format, (void)args;
+}
+
+static const char *refusal_hint(int error)
+{
+    switch (error) {
+    case EPERM:
+    case EACCES:
+        return "loading a module needs CAP_SYS_MODULE: run as root, not inside a container";
+    case EKEYREJECTED:
+    case ENOKEY:
+        return "the kernel wants signed modules (secure boot)";
+    case ENOEXEC:
+        return "the module belongs to another kernel: was the kernel updated without a reboot?";
+    default:
+        return "the kernel log may say more";
+    }
+}
+
+static int refused(const char *name, int error, struct netlink_reason *reason)
+{
+    return netlink_fail(reason, error == EACCES ? EPERM : error, refusal_hint(error),
+                        "cannot load the kernel module %s: %s", name, strerror(error));
+}
+
+static int absent(const char *name, struct netlink_reason *reason)
+{
+    struct utsname system;
+
+    uname(&system);
+    return netlink_fail(
+        reason, ENOENT,
+        "install the package with the kernel's (extra) modules; in an initramfs, include the module",
+        "there is no kernel module %s for the running kernel %s", name, system.release);
+}
+
+/* The module may be loaded without its file being there: after switch_root, or in an initramfs. */
+static bool is_loaded(struct kmod_ctx *context, const char *name)
+{
+    _cleanup_(cleanup_module)
+    struct kmod_module *module = NULL;
+    int state;
+
+    if (kmod_module_new_from_name(context, name, &module) < 0)
+        return false;
+    state = kmod_module_get_initstate(module);
+    return state == KMOD_MODULE_LIVE || state == KMOD_MODULE_BUILTIN;
+}
+
+static int insert(struct kmod_list *list)
+{
+    struct kmod_list *item;
+    int r = 0;
+
+    kmod_list_foreach(item, list)
+    {
+        _cleanup_(cleanup_module)
+        struct kmod_module *module = kmod_module_get_module(item);
+
+        r = kmod_module_probe_insert_module(module, 0, NULL, NULL, NULL, NULL);
+        if (r < 0 && r != -EEXIST)
+            return r;
+    }
+    return 0;
+}
+
+int module_load(const char *name, struct netlink_reason *reason)
+{
+    _cleanup_(cleanup_context)
+    struct kmod_ctx *context = kmod_new(NULL, NULL);
+    _cleanup_(cleanup_list)
+    struct kmod_list *list = NULL;
+    int r;
+
+    if (!context)
+        return refused(name, ENOMEM, reason);
+    kmod_set_log_fn(context, log_nothing, NULL);
+    if (is_loaded(context, name))
+        return 0;
+    r = kmod_module_new_from_lookup(context, name, &list);
+    if (r == -ENOMEM)
+        return refused(name, ENOMEM, reason);
+    /* Another error only means that the index of modules cannot be read. */
+    if (r < 0 || !list)
+        return absent(name, reason);
+    r = insert(list);
+    if (r == -ENOENT)
+        return absent(name, reason);
+    return r < 0 ? refused(name, -r, reason) : 0;
+}
+
+#else
+
+int module_load(const char *name, struct netlink_reason *reason)
+{
+    char path[128], hint[160];
+
+    snprintf(path, sizeof path, "/sys/module/%s", name);
+    if (access(path, F_OK) == 0)
+        return 0;
+    snprintf(hint, sizeof hint, "modprobe %s", name);
+    return netlink_fail(reason, ENOSYS, hint, "built without libkmod: cannot load the kernel module %s",
+                        name);
+}
+
+#endif

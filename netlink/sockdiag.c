@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "sockdiag.h"
+
+#include <errno.h>
+#include <libmnl/libmnl.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cleanup.h"
+#include "exchange.h"
+
+/* A socket has a dozen attributes of at most some hundred bytes. */
+#define ANSWER_MAX 16384
+#define ALL_STATES UINT32_MAX
+
+/* 0 or -errno. */
+static int socket_option(int fd, int option, void *value, size_t size)
+{
+    socklen_t length = (socklen_t)size;
+
+    return getsockopt(fd, SOL_SOCKET, option, value, &length) < 0 ? -errno : 0;
+}
+
+static int read_addresses(int fd, struct socket_identity *identity)
+{
+    socklen_t local = sizeof identity->local, remote = sizeof identity->remote;
+
+    if (getsockname(fd, (struct sockaddr *)&identity->local, &local) < 0 ||
+        getpeername(fd, (struct sockaddr *)&identity->remote, &remote) < 0)
+        return -errno;
+    return 0;
+}
+
+/* What the nbd driver takes: TCP proper and unix streams. */
+static bool is_supported(int fd, int family)
+{
+    int type = 0, protocol = 0;
+
+    if (socket_option(fd, SO_TYPE, &type, sizeof type) < 0 || type != SOCK_STREAM ||
+        socket_option(fd, SO_PROTOCOL, &protocol, sizeof protocol) < 0)
+        return false;
+    return family == AF_UNIX || ((family == AF_INET || family == AF_INET6) && protocol == IPPROTO_TCP);
+}
+
+static int read_numbers(int fd, struct socket_identity *identity)
+{
+    int interface = 0;
+    struct stat st;
+    int r = socket_option(fd, SO_COOKIE, &identity->cookie, sizeof identity->cookie);
+
+    if (r < 0)
+        return r;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    identity->inode = st.st_ino;
+    /* A link-local address binds it as well. */
+    if (socket_option(fd, SO_BINDTOIFINDEX, &interface, sizeof interface) == 0 && interface > 0)
+        identity->interface = (uint32_t)interface;
+    return 0;
+}
+
+int socket_identify(int fd, struct socket_identity *identity, struct netlink_reason *reason)
+{
+    int r;
+
+    *identity = (struct socket_identity){0};
+    r = read_addresses(fd, identity);
+    if (r == 0)
+        r = read_numbers(fd, identity);
+    if (r < 0)
+        return netlink_fail(reason, -r, NULL, "cannot identify a connection: %s", strerror(-r));
+    if (!is_supported(fd, identity->local.ss_family))
+        return netlink_fail(reason, EAFNOSUPPORT, NULL, "a connection is neither TCP nor a unix stream");
+    return 0;
+}
+
+struct query {
+    struct mnl_socket *socket;
+    unsigned sequence;
+    _Alignas(struct nlmsghdr) char buffer[ANSWER_MAX];
+};
+
+static void query_close(struct query **query)
+{
+    if (*query && (*query)->socket)
+        mnl_socket_close((*query)->socket);
+    free(*query);
+}
+
+static int query_open(struct query **ret)
+{
+    _cleanup_(query_close)
+    struct query *query = calloc(1, sizeof *query);
+
+    if (!query)
+        return -ENOMEM;
+    query->socket = mnl_socket_open2(NETLINK_SOCK_DIAG, SOCK_CLOEXEC);
+    if (!query->socket || mnl_socket_bind(query->socket, 0, MNL_SOCKET_AUTOPID) < 0)
+        return -errno;
+    *ret = steal_ptr(&query);
+    return 0;
+}
+
+static void split_cookie(uint64_t cookie, uint32_t halves[static 2])
+{
+    halves[0] = (uint32_t)cookie;
+    halves[1] = (uint32_t)(cookie >> 32);
+}
+
+static void put_ends(struct inet_diag_sockid *id, const struct socket_identity *identity)
+{
+    struct sockaddr_in local, remote;
+    struct sockaddr_in6 local6, remote6;
+
+    if (identity->local.ss_family == AF_INET) {
+        memcpy(&local, &identity->local, sizeof local);
+        memcpy(&remote, &identity->remote, sizeof remote);
+        id->idiag_sport = local.sin_port;
+        id->idiag_dport = remote.sin_port;
+        memcpy(id->idiag_src, &local.sin_addr, sizeof local.sin_addr);
+        memcpy(id->idiag_dst, &remote.sin_addr, sizeof remote.sin_addr);
+        return;
+    }
+    /* The kernel itself looks an IPv4-mapped pair up as IPv4. */
+    memcpy(&local6, &identity->local, sizeof local6);
+    memcpy(&remote6, &identity->remote, sizeof remote6);
+    id->idiag_sport = local6.sin6_port;
+    id->idiag_dport = remote6.sin6_port;
+    memcpy(id->idiag_src, &local6.sin6_addr, sizeof local6.sin6_addr);
+    memcpy(id->idiag_dst, &remote6.sin6_addr, sizeof remote6.sin6_addr);
+}
+
+static struct nlmsghdr *put_header(struct query *query, int flags)
+{
+    struct nlmsghdr *header = mnl_nlmsg_put_header(query->buffer);
+
+    header->nlmsg_type = SOCK_DIAG_BY_FAMILY;
+    header->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags);
+    header->nlmsg_seq = ++query->sequence;
+    return header;
+}
+
+static struct nlmsghdr *put_inet(struct query *query, const struct socket_identity *identity)
+{
+    struct nlmsghdr *header = put_header(query, NLM_F_ACK);
+    struct inet_diag_req_v2 *request = mnl_nlmsg_put_extra_header(header, sizeof *request);
+
+    request->sdiag_family = (uint8_t)identity->local.ss_family;
+    request->sdiag_protocol = IPPROTO_TCP;
+    request->idiag_ext = 1 << (INET_DIAG_INFO - 1);
+    request->idiag_states = ALL_STATES;
+    request->id.idiag_if = identity->interface;
+    put_ends(&request->id, identity);
+    split_cookie(identity->cookie, request->id.idiag_cookie);
+    return header;
+}
+
+static struct nlmsghdr *put_unix(struct query *query, const struct socket_identity *identity)
+{
+    struct nlmsghdr *header = put_header(query, NLM_F_ACK);
+    struct unix_diag_req *request = mnl_nlmsg_put_extra_header(header, sizeof *request);
+
+    request->sdiag_family = AF_UNIX;
+    request->udiag_states = ALL_STATES;
+    request->udiag_ino = (uint32_t)identity->inode;
+    split_cookie(identity->cookie, request->udiag_cookie);
+    return header;
+}
+
+/* A list of the sockets in no state at all: short, and refused exactly when the kernel has no such list. */
+static struct nlmsghdr *put_nothing(struct query *query, int family)
+{
+    struct nlmsghdr *header = put_header(query, NLM_F_DUMP);
+
+    if (family == AF_UNIX) {
+        struct unix_diag_req *request = mnl_nlmsg_put_extra_header(header, sizeof *request);
+
+        request->sdiag_family = AF_UNIX;
+    } else {
+        struct inet_diag_req_v2 *request = mnl_nlmsg_put_extra_header(header, sizeof *request);
+
+        request->sdiag_family = (uint8_t)family;
+        request->sdiag_protocol = IPPROTO_TCP;
+    }
+    return header;
+}
+
+struct answer {
+    int family;
+    struct socket_view *view;
+};
+
+static int take_answer(const void *message, size_t size, void *arg)
+{
+    const struct answer *answer = arg;
+
+    if (!answer->view)
+        return 0;
+    return answer->family == AF_UNIX ? sockdiag_decode_unix(message, size, answer->view)
+                                     : sockdiag_decode_inet(message, size, answer->view);
+}
+
+static int query_run(struct query *query, const struct nlmsghdr *request, struct answer *answer)
+{
+    struct netlink_exchange exchange = {
+        .fd = mnl_socket_get_fd(query->socket),
+        .sequence = request->nlmsg_seq,
+        .buffer = query->buffer,
+        .buffer_size = sizeof query->buffer,
+        .take = take_answer,
+        .arg = answer,
+    };
+
+    if (mnl_socket_sendto(query->socket, request, request->nlmsg_len) < 0)
+        return -errno;
+    return netlink_exchange_run(&exchange);
+}
+
+/* "No such socket" and "no such kind of question" are the same errno. */
+static int query_view(struct query *query, const struct socket_identity *identity, struct socket_view *view)
+{
+    int family = identity->local.ss_family;
+    struct answer answer = {.family = family, .view = view};
+    struct answer nothing = {.family = family};
+    int r =
+        query_run(query, family == AF_UNIX ? put_unix(query, identity) : put_inet(query, identity), &answer);
+
+    /* The address was found, but another socket has it now. */
+    if (r == -ESTALE)
+        return -ENOENT;
+    if (r == -ENOENT && query_run(query, put_nothing(query, family), &nothing) < 0)
+        return -EOPNOTSUPP;
+    return r;
+}
+
+int socket_view(const struct socket_identity *identity, struct socket_view *view,
+                struct netlink_reason *reason)
+{
+    _cleanup_(query_close)
+    struct query *query = NULL;
+    int r = query_open(&query);
+
+    if (r == 0)
+        r = query_view(query, identity, view);
+    if (r == -ENOENT)
+        return netlink_fail(reason, ENOENT, NULL, "the connection is gone");
+    if (r == -EOPNOTSUPP || r == -EPROTONOSUPPORT)
+        return netlink_fail(reason, EOPNOTSUPP, "the kernel module tcp_diag or unix_diag is missing",
+                            "the kernel cannot tell about its connections");
+    return r < 0
+               ? netlink_fail(reason, -r, NULL, "cannot ask the kernel about a connection: %s", strerror(-r))
+               : 0;
+}
