@@ -7,9 +7,9 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "cleanup.h"
 #include "holders_scan.h"
 #include "ktext.h"
+#include "scoped.h"
 
 /* Beyond these, nobody reads the list; the caller still hears that there are holders. */
 #define FOUND_MAX 4096

@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cleanup.h"
 #include "holders_scan.h"
 #include "ktext.h"
+#include "scoped.h"
 
 int mount_line_parse(char *line, struct mount_line *mount)
 {

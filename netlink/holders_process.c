@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "cleanup.h"
 #include "holders_scan.h"
 #include "ktext.h"
+#include "scoped.h"
 
 #define KERNEL_THREAD 0x00200000 /* PF_KTHREAD of include/linux/sched.h */
 

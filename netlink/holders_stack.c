@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cleanup.h"
 #include "holders_scan.h"
 #include "ktext.h"
+#include "scoped.h"
 
 static int device_directory(const struct holder_scan *scan, const struct held_device *device, char *path,
                             size_t size)

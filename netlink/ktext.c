@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cleanup.h"
+#include "scoped.h"
 
 int ktext_path(char *path, size_t size, const char *format, ...)
 {

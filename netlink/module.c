@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/utsname.h>
 
-#include "cleanup.h"
 #include "config.h"
+#include "scoped.h"
 
 #if HAVE_KMOD
 

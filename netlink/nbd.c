@@ -13,11 +13,11 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#include "cleanup.h"
 #include "exchange.h"
 #include "module.h"
 #include "nbd_genl.h"
 #include "nbd_request.h"
+#include "scoped.h"
 
 /* An attribute is at most 64 KiB, and so is the longest list of devices the kernel can send. */
 #define ANSWER_MAX (72 * 1024)

@@ -2,8 +2,8 @@
 /*
  * The kernel's nbd driver over generic netlink (include/uapi/linux/nbd-netlink.h, drivers/block/nbd.c):
  * family "nbd" version 1. CONNECT, RECONFIGURE and DISCONNECT need CAP_SYS_ADMIN in the initial user
- * namespace, and the family lives in the initial network namespace; STATUS needs nothing. All integers are
- * host-endian.
+ * namespace; STATUS and events need nothing. Older kernels (6.1) answer in the initial network namespace
+ * only, newer ones load the module for whoever asks for the family. All integers are host-endian.
  */
 #pragma once
 
@@ -52,9 +52,11 @@ struct nbd_config {
 
 /*
  * Hands over (nbd_genl_connect). *index is set on success to the device that was taken. Errors, each with its
- * reason and hint: -EPERM; -EBUSY (attached, or merely open by somebody: udev); -EEXIST (still being torn
- * down); -EINVAL (size, block size, index or a socket that the driver does not take; several sockets without
- * CAN_MULTI_CONN in server_flags); -ENOENT; -EOPNOTSUPP...
+ * reason and hint: -EPERM; -EBUSY (attached, or merely open by somebody: udev); -EEXIST (somebody else makes
+ * it just now); -EINVAL (size, block size, index or a socket that the driver does not take; several sockets
+ * without CAN_MULTI_CONN in server_flags; and, for some tens of milliseconds, a device that is just going
+ * away because of DESTROY_ON_DISCONNECT: where an index was named, one more try is worth it); -ENOENT;
+ * -EOPNOTSUPP...
  */
 int nbd_netlink_connect(struct nbd_netlink *netlink, const struct nbd_config *config, uint32_t *index,
                         struct netlink_reason *reason);

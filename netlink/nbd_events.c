@@ -7,10 +7,10 @@
 #include <netlink/socket.h>
 #include <string.h>
 
-#include "cleanup.h"
 #include "exchange.h"
 #include "nbd.h"
 #include "nbd_genl.h"
+#include "scoped.h"
 
 /* Messages that are no event, taken in one call: another may always be on its way. */
 #define OTHERS_MAX 64

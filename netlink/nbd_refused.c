@@ -20,7 +20,8 @@ static const struct meaning meanings[] = {
     {NBD_CMD_CONNECT, EBUSY, "it is attached already, or somebody has it open",
      "take another device, or name none for a free one; udev lets go of a new device after a moment: try "
      "again"},
-    {NBD_CMD_CONNECT, EEXIST, "it is still being torn down", "try again in a moment, or name no device"},
+    {NBD_CMD_CONNECT, EEXIST, "it is just being made or torn down",
+     "try again in a moment, or name no device"},
     {NBD_CMD_CONNECT, EINVAL, "the driver does not take what it was given",
      "it takes connected TCP or unix stream sockets (no MPTCP, no vsock), a block size up to the page size "
      "(64 KiB "

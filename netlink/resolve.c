@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "cleanup.h"
 #include "ktext.h"
+#include "scoped.h"
 #include "sysfs.h"
 
 static int not_nbd(const char *name, struct netlink_reason *reason)

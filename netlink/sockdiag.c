@@ -11,8 +11,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "cleanup.h"
 #include "exchange.h"
+#include "scoped.h"
 
 /* A socket has a dozen attributes of at most some hundred bytes. */
 #define ANSWER_MAX 16384

@@ -9,8 +9,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "cleanup.h"
 #include "ktext.h"
+#include "scoped.h"
 
 /* sysfs shows a page at most. */
 #define ATTRIBUTE_MAX 4097

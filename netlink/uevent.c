@@ -7,8 +7,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "cleanup.h"
 #include "exchange.h"
+#include "scoped.h"
 
 /* udevd's name for the multicast group of the kernel's own events. */
 #define GROUP_KERNEL 1

@@ -27,6 +27,7 @@ struct info {
     struct target target;
     struct session *session;
     struct info_printer *printer;
+    bool server_shown;
 };
 
 enum { ID_LIST = 2000, ID_LIST_CONTEXTS, ID_JSON, ID_CONTENT, ID_NO_CONTENT };
@@ -147,6 +148,14 @@ static char *guess(const struct info *info, struct session *session, const char 
     return size < 0 ? NULL : content_guess(bytes, (size_t)size, &deadline);
 }
 
+/* Only once there is something to say of an export: a failure prints nothing on stdout. */
+static void show_server(struct info *info, const struct session *session)
+{
+    if (!info->server_shown)
+        info_print_server(info->printer, session, info->target.tls == TARGET_TLS_REQUIRE);
+    info->server_shown = true;
+}
+
 /* description: of the list, where there was one. */
 static int show_export(struct info *info, struct session *session, const char *name, const char *description,
                        bool content, struct failure *failure)
@@ -159,6 +168,7 @@ static int show_export(struct info *info, struct session *session, const char *n
     r = inspect_export(session, name, &report, failure);
     if (r < 0)
         return r;
+    show_server(info, session);
     if (content)
         guessed = guess(info, session, name);
     info_print_export(info->printer, &report, description ? description : report.export.description, guessed,
@@ -190,6 +200,7 @@ static int show_list(struct info *info, struct failure *failure)
     r = inspect_list(info->session, &list, failure);
     if (r < 0)
         return print_failure(failure);
+    show_server(info, info->session);
     if (info->content) {
         session_close(info->session);
         info->session = NULL;
@@ -227,7 +238,6 @@ static int show_one(struct info *info, struct failure *failure)
 static int show(struct info *info)
 {
     struct failure failure = {0};
-    bool tls = info->target.tls == TARGET_TLS_REQUIRE;
 
     if (open_session(info, &info->session, &failure) < 0) {
         _cleanup_free_ char *uri = target_format(&info->target);
@@ -237,7 +247,6 @@ static int show(struct info *info)
     }
     if (info->list_contexts)
         return show_contexts(info, &failure);
-    info_print_server(info->printer, info->session, tls);
     return info->list ? show_list(info, &failure) : show_one(info, &failure);
 }
 

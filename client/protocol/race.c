@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "cleanup.h"
+#include "escape.h"
 
 #define STAGGER_NS     UINT64_C(250000000) /* RFC 8305 section 5 */
 #define ADDRESSES_MAX  64                  /* bounds descriptors; no server has more */
@@ -287,17 +288,15 @@ static int race_run(struct race *race, const struct deadline *deadline)
     }
 }
 
-static void put_reason(FILE *out, const struct attempt *attempt, bool named)
+/* An IPv6 zone is the name of an interface, which may hold anything. */
+static void put_address(FILE *out, const struct addrinfo *address)
 {
-    char host[NI_MAXHOST];
+    char host[NI_MAXHOST] = "?";
+    _cleanup_free_ char *escaped = NULL;
 
-    if (named) {
-        if (getnameinfo(attempt->address->ai_addr, attempt->address->ai_addrlen, host, sizeof host, NULL, 0,
-                        NI_NUMERICHOST) != 0)
-            strcpy(host, "?");
-        fprintf(out, "%s: ", host);
-    }
-    fputs(attempt->error ? strerror(attempt->error) : "no answer", out);
+    getnameinfo(address->ai_addr, address->ai_addrlen, host, sizeof host, NULL, 0, NI_NUMERICHOST);
+    escaped = escape_text(host, strlen(host), sizeof host);
+    fprintf(out, "%s: ", escaped ? escaped : "?");
 }
 
 /* "127.0.0.1: Connection refused; ::1: no answer", with the address only where there are several. */
@@ -311,7 +310,9 @@ static void describe(const struct race *race, char *text, size_t size)
         return;
     for (size_t i = 0; i < told; i++) {
         fputs(i ? "; " : "", out);
-        put_reason(out, &race->attempts[i], race->count > 1);
+        if (race->count > 1)
+            put_address(out, race->attempts[i].address);
+        fputs(race->attempts[i].error ? strerror(race->attempts[i].error) : "no answer", out);
     }
     if (race->count > told)
         fprintf(out, "; and %zu more", race->count - told);

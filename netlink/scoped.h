@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* This layer's own, so that it needs nothing of client/. */
+/* This layer's own, so that it needs nothing of client/; another name, as both folders are on some include
+ * paths. */
 #pragma once
 
 #include <dirent.h>

@@ -1,0 +1,554 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <linux/vm_sockets.h>
+
+#include "protocol/connect.h" /* first: cmocka makes fail() a macro */
+#include "protocol/race.h"
+
+#include <cmocka.h>
+
+#define MS       UINT64_C(1000000)
+#define PATIENCE (10000 * MS) /* for what succeeds at once */
+
+#ifndef TCP_RTO_MAX_MS
+#define TCP_RTO_MAX_MS 44
+#endif
+
+/* A TCP socket on host with a free port, listening unless backlog is negative; -1 without the family. */
+static int bind_tcp(const char *host, int backlog, char *port, size_t port_size)
+{
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM}, *address;
+    struct sockaddr_storage bound;
+    socklen_t size = sizeof bound;
+    int fd;
+
+    assert_int_equal(getaddrinfo(host, "0", &hints, &address), 0);
+    fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || bind(fd, address->ai_addr, address->ai_addrlen) < 0) {
+        freeaddrinfo(address);
+        if (fd >= 0)
+            close(fd);
+        return -1;
+    }
+    freeaddrinfo(address);
+    if (backlog >= 0)
+        assert_int_equal(listen(fd, backlog), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&bound, &size), 0);
+    assert_int_equal(
+        getnameinfo((struct sockaddr *)&bound, size, NULL, 0, port, (socklen_t)port_size, NI_NUMERICSERV), 0);
+    return fd;
+}
+
+/* Fills the accept queue of a listener with backlog 0: the kernel then drops what else comes. */
+static int fill_backlog(int listener)
+{
+    struct sockaddr_storage address;
+    socklen_t size = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &size), 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, size), 0);
+    return fd;
+}
+
+static int connect_within(const char *uri, uint64_t timeout_ns, int cancel_fd, struct failure *failure)
+{
+    struct deadline deadline = deadline_after(timeout_ns, cancel_fd);
+    struct target target;
+    int fd;
+
+    *failure = (struct failure){0};
+    assert_int_equal(target_parse(&target, uri, strlen(uri), failure), 0);
+    fd = target_connect(&target, &deadline, failure);
+    target_clear(&target);
+    return fd;
+}
+
+static int connect_tcp_uri(const char *host, const char *port, uint64_t timeout_ns, struct failure *failure)
+{
+    char uri[256];
+
+    snprintf(uri, sizeof uri, "nbd://%s:%s/", host, port);
+    return connect_within(uri, timeout_ns, -1, failure);
+}
+
+static int option(int fd, int level, int name)
+{
+    int value = -1;
+    socklen_t size = sizeof value;
+
+    return getsockopt(fd, level, name, &value, &size) < 0 ? -1 : value;
+}
+
+static void check_flags(int fd)
+{
+    assert_true(fd >= 0);
+    assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+}
+
+static void test_tcp(void **state)
+{
+    struct failure failure;
+    char port[8];
+    int listener = bind_tcp("127.0.0.1", 8, port, sizeof port);
+    int fd = connect_tcp_uri("127.0.0.1", port, PATIENCE, &failure);
+
+    (void)state;
+    check_flags(fd);
+    assert_int_equal(option(fd, SOL_SOCKET, SO_PROTOCOL), IPPROTO_TCP);
+    assert_int_equal(option(fd, IPPROTO_TCP, TCP_NODELAY), 1);
+    assert_int_equal(option(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+    assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPIDLE), 10);
+    assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPINTVL), 5);
+    assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPCNT), 3);
+    /* One of the two, never both: a user timeout cuts off servers that are only slow. */
+    assert_int_equal(option(fd, IPPROTO_TCP, TCP_RTO_MAX_MS) == 2000,
+                     option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT) == 0);
+    assert_string_equal(failure.text, "");
+    close(fd);
+    close(listener);
+}
+
+static void test_tcp6(void **state)
+{
+    struct failure failure;
+    char port[8];
+    int listener = bind_tcp("::1", 8, port, sizeof port);
+    int fd;
+
+    (void)state;
+    if (listener < 0)
+        skip();
+    fd = connect_tcp_uri("[::1]", port, PATIENCE, &failure);
+    check_flags(fd);
+    close(fd);
+    close(listener);
+}
+
+static void test_refused(void **state)
+{
+    struct failure failure;
+    char port[8], text[128];
+    int holder = bind_tcp("127.0.0.1", -1, port, sizeof port);
+
+    (void)state;
+    assert_int_equal(connect_tcp_uri("127.0.0.1", port, PATIENCE, &failure), -ECONNREFUSED);
+    snprintf(text, sizeof text, "cannot connect to 127.0.0.1 port %s: Connection refused", port);
+    assert_string_equal(failure.text, text);
+    assert_string_equal(failure.hint, "is an NBD server listening there?");
+    close(holder);
+}
+
+static void test_localhost(void **state)
+{
+    struct failure failure;
+    char port[8];
+    int listener = bind_tcp("127.0.0.1", 8, port, sizeof port);
+    int fd = connect_tcp_uri("localhost", port, PATIENCE, &failure);
+
+    (void)state;
+    check_flags(fd);
+    close(fd);
+    close(listener);
+}
+
+static void test_no_answer(void **state)
+{
+    struct failure failure;
+    char port[8], text[128];
+    int listener = bind_tcp("127.0.0.1", 0, port, sizeof port);
+    int filler = fill_backlog(listener);
+    uint64_t begin = monotonic_ns();
+
+    (void)state;
+    assert_int_equal(connect_tcp_uri("127.0.0.1", port, 300 * MS, &failure), -ETIMEDOUT);
+    assert_in_range((monotonic_ns() - begin) / MS, 300, 2000);
+    snprintf(text, sizeof text, "cannot connect to 127.0.0.1 port %s within 0.", port);
+    assert_memory_equal(failure.text, text, strlen(text));
+    assert_non_null(strstr(failure.text, " s: no answer"));
+    assert_int_equal(connect_tcp_uri("127.0.0.1", port, 0, &failure), -ETIMEDOUT);
+    close(filler);
+    close(listener);
+}
+
+static void *cancel_later(void *argument)
+{
+    usleep(100000);
+    assert_int_equal(eventfd_write(*(int *)argument, 1), 0);
+    return NULL;
+}
+
+static void check_cancel(const char *uri)
+{
+    int cancel = eventfd(0, EFD_CLOEXEC);
+    struct failure failure;
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, cancel_later, &cancel), 0);
+    assert_int_equal(connect_within(uri, DEADLINE_NEVER, cancel, &failure), -ECANCELED);
+    assert_non_null(strstr(failure.text, "was interrupted"));
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    close(cancel);
+}
+
+static void test_cancel_tcp(void **state)
+{
+    char port[8], uri[64];
+    int listener = bind_tcp("127.0.0.1", 0, port, sizeof port);
+    int filler = fill_backlog(listener);
+
+    (void)state;
+    snprintf(uri, sizeof uri, "nbd://127.0.0.1:%s/", port);
+    check_cancel(uri);
+    close(filler);
+    close(listener);
+}
+
+/* A list of addresses as a name server would give it; every host comes with a port of its own. */
+static struct addrinfo *addresses(const char *const (*hosts)[2], size_t count)
+{
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM}, *list = NULL,
+                    **end = &list;
+
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(getaddrinfo(hosts[i][0], hosts[i][1], &hints, end), 0);
+        end = &(*end)->ai_next;
+    }
+    return list;
+}
+
+static int race(const char *const (*hosts)[2], size_t count, uint64_t timeout_ns, char *reasons, size_t size)
+{
+    struct deadline deadline = deadline_after(timeout_ns, -1);
+    struct addrinfo *list = addresses(hosts, count);
+    int fd = race_connect(list, &deadline, reasons, size);
+
+    freeaddrinfo(list);
+    return fd;
+}
+
+static void test_next_after_failure(void **state)
+{
+    char port[8], closed[8], reasons[512];
+    int listener = bind_tcp("127.0.0.1", 8, port, sizeof port);
+    int holder = bind_tcp("127.0.0.2", -1, closed, sizeof closed);
+    const char *const hosts[][2] = {{"::1", closed}, {"127.0.0.2", closed}, {"127.0.0.1", port}};
+    uint64_t begin = monotonic_ns();
+    int fd = race(hosts, 3, PATIENCE, reasons, sizeof reasons);
+
+    (void)state;
+    check_flags(fd);
+    assert_true(monotonic_ns() - begin < 240 * MS);
+    close(fd);
+    close(listener);
+    close(holder);
+}
+
+static void test_next_after_silence(void **state)
+{
+    char port[8], full[8], reasons[512];
+    int listener = bind_tcp("127.0.0.1", 8, port, sizeof port);
+    int silent = bind_tcp("127.0.0.2", 0, full, sizeof full);
+    int filler = fill_backlog(silent);
+    const char *const hosts[][2] = {{"127.0.0.2", full}, {"127.0.0.1", port}};
+    uint64_t begin = monotonic_ns();
+    int fd = race(hosts, 2, PATIENCE, reasons, sizeof reasons);
+
+    (void)state;
+    check_flags(fd);
+    assert_in_range((monotonic_ns() - begin) / MS, 250, 900);
+    close(fd);
+    close(filler);
+    close(silent);
+    close(listener);
+}
+
+static void *accept_later(void *argument)
+{
+    usleep(150000);
+    close(accept(*(int *)argument, NULL, NULL));
+    return NULL;
+}
+
+/* The first address wins with its second SYN, after the other was tried and failed. */
+static void test_slow_first_wins(void **state)
+{
+    char full[8], reasons[512];
+    int silent = bind_tcp("127.0.0.2", 0, full, sizeof full);
+    int filler = fill_backlog(silent);
+    const char *const hosts[][2] = {{"127.0.0.2", full}, {"127.0.0.3", full}};
+    uint64_t begin = monotonic_ns();
+    pthread_t thread;
+    int fd;
+
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, accept_later, &silent), 0);
+    fd = race(hosts, 2, PATIENCE, reasons, sizeof reasons);
+    check_flags(fd);
+    assert_true(monotonic_ns() - begin > 250 * MS);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    close(fd);
+    close(filler);
+    close(silent);
+}
+
+static void test_reasons_in_order(void **state)
+{
+    char port[8], full[8], reasons[512];
+    int holder = bind_tcp("0.0.0.0", -1, port, sizeof port);
+    int silent = bind_tcp("127.0.0.2", 0, full, sizeof full);
+    int filler = fill_backlog(silent);
+    const char *const refused[][2] = {{"127.0.0.1", port}, {"127.0.0.2", port}, {"127.0.0.3", port},
+                                      {"127.0.0.4", port}, {"127.0.0.5", port}, {"127.0.0.6", port}};
+    const char *const mixed[][2] = {{"127.0.0.1", port}, {"127.0.0.2", full}};
+
+    (void)state;
+    assert_int_equal(race(refused, 6, PATIENCE, reasons, sizeof reasons), -ECONNREFUSED);
+    assert_string_equal(reasons, "127.0.0.1: Connection refused; 127.0.0.2: Connection refused; "
+                                 "127.0.0.3: Connection refused; 127.0.0.4: Connection refused; and 2 more");
+    assert_int_equal(race(mixed, 2, 400 * MS, reasons, sizeof reasons), -ETIMEDOUT);
+    assert_string_equal(reasons, "127.0.0.1: Connection refused; 127.0.0.2: no answer");
+    assert_int_equal(race(refused, 6, PATIENCE, reasons, 20), -ECONNREFUSED);
+    assert_true(strlen(reasons) < 20);
+    close(filler);
+    close(silent);
+    close(holder);
+}
+
+static void test_families_take_turns(void **state)
+{
+    char port[8], port6[8], reasons[512];
+    int holder = bind_tcp("0.0.0.0", -1, port, sizeof port);
+    int holder6 = bind_tcp("::1", -1, port6, sizeof port6);
+    const char *const hosts[][2] = {
+        {"127.0.0.1", port}, {"127.0.0.2", port}, {"127.0.0.3", port}, {"::1", port6}};
+
+    (void)state;
+    if (holder6 < 0) {
+        close(holder);
+        skip();
+    }
+    assert_int_equal(race(hosts, 4, PATIENCE, reasons, sizeof reasons), -ECONNREFUSED);
+    assert_string_equal(reasons, "127.0.0.1: Connection refused; ::1: Connection refused; "
+                                 "127.0.0.2: Connection refused; 127.0.0.3: Connection refused");
+    close(holder6);
+    close(holder);
+}
+
+/* A directory for sockets, and the URI of a socket in it. */
+struct place {
+    char directory[32];
+    char path[64];
+    char uri[128];
+};
+
+static int make_place(void **state)
+{
+    struct place *place = calloc(1, sizeof *place);
+
+    assert_non_null(place);
+    strcpy(place->directory, "/tmp/nbdctl-XXXXXX");
+    if (!mkdtemp(place->directory))
+        return -1;
+    snprintf(place->path, sizeof place->path, "%s/a socket", place->directory);
+    snprintf(place->uri, sizeof place->uri, "nbd+unix:///?socket=%s/a%%20socket", place->directory);
+    *state = place;
+    return 0;
+}
+
+static int remove_place(void **state)
+{
+    struct place *place = *state;
+
+    unlink(place->path);
+    rmdir(place->directory);
+    free(place);
+    return 0;
+}
+
+static int bind_unix(const char *path, size_t size, int type, int backlog)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+
+    memcpy(address.sun_path, path, size);
+    assert_int_equal(
+        bind(fd, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size)), 0);
+    if (backlog >= 0)
+        assert_int_equal(listen(fd, backlog), 0);
+    return fd;
+}
+
+static void test_unix(void **state)
+{
+    const struct place *place = *state;
+    int listener = bind_unix(place->path, strlen(place->path), SOCK_STREAM, 8);
+    struct failure failure;
+    int fd = connect_within(place->uri, PATIENCE, -1, &failure);
+
+    check_flags(fd);
+    close(fd);
+    close(listener);
+}
+
+static void test_abstract(void **state)
+{
+    char name[108] = "", uri[256];
+    struct failure failure;
+    int listener, fd;
+
+    (void)state;
+    /* As long as a name can be: all bytes of sun_path count, and none terminates it. */
+    memset(name, 'x', sizeof name);
+    snprintf(name, sizeof name, "%cnbdctl-test-%ld", '\0', (long)getpid());
+    name[strlen(name + 1) + 1] = 'x';
+    listener = bind_unix(name, sizeof name, SOCK_STREAM, 8);
+    snprintf(uri, sizeof uri, "nbd+unix:///?socket=%%00%.107s", name + 1);
+    fd = connect_within(uri, PATIENCE, -1, &failure);
+    check_flags(fd);
+    close(fd);
+    close(listener);
+}
+
+static void test_unix_failures(void **state)
+{
+    const struct place *place = *state;
+    struct failure failure;
+    char text[256];
+    int fd;
+
+    assert_int_equal(connect_within(place->uri, PATIENCE, -1, &failure), -ENOENT);
+    snprintf(text, sizeof text, "cannot connect to socket %s: No such file or directory", place->path);
+    assert_string_equal(failure.text, text);
+    assert_string_equal(failure.hint, "is the server running, and is that its socket?");
+    fd = bind_unix(place->path, strlen(place->path), SOCK_STREAM, 0);
+    close(fd); /* the file stays */
+    assert_int_equal(connect_within(place->uri, PATIENCE, -1, &failure), -ECONNREFUSED);
+    assert_int_equal(unlink(place->path), 0);
+    fd = bind_unix(place->path, strlen(place->path), SOCK_DGRAM, -1);
+    assert_int_equal(connect_within(place->uri, PATIENCE, -1, &failure), -EPROTOTYPE);
+    close(fd);
+}
+
+static void test_unix_permission(void **state)
+{
+    const struct place *place = *state;
+    int listener = bind_unix(place->path, strlen(place->path), SOCK_STREAM, 8);
+    struct failure failure;
+    int error = -EACCES;
+
+    assert_int_equal(chmod(place->path, 0), 0);
+    if (geteuid() != 0 || seteuid(65534) == 0)
+        error = connect_within(place->uri, PATIENCE, -1, &failure);
+    if (getuid() == 0)
+        assert_int_equal(seteuid(0), 0);
+    close(listener);
+    assert_int_equal(error, -EACCES);
+    assert_non_null(strstr(failure.hint, "permission"));
+}
+
+/* Connections until the backlog is full; they are closed with the listener. */
+static void fill_unix(const char *path, int *fds, size_t count)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    memcpy(address.sun_path, path, strlen(path));
+    for (size_t i = 0; i < count; i++) {
+        fds[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (connect(fds[i], (struct sockaddr *)&address, sizeof address) < 0)
+            assert_int_equal(errno, EAGAIN);
+    }
+}
+
+static void test_unix_backlog(void **state)
+{
+    const struct place *place = *state;
+    int listener = bind_unix(place->path, strlen(place->path), SOCK_STREAM, 0);
+    uint64_t begin = monotonic_ns();
+    struct failure failure;
+    pthread_t thread;
+    int fds[3], fd;
+
+    fill_unix(place->path, fds, 3);
+    assert_int_equal(connect_within(place->uri, 200 * MS, -1, &failure), -ETIMEDOUT);
+    assert_in_range((monotonic_ns() - begin) / MS, 200, 1500);
+    assert_non_null(strstr(failure.text, "its backlog is full"));
+    check_cancel(place->uri);
+    assert_int_equal(pthread_create(&thread, NULL, accept_later, &listener), 0);
+    fd = connect_within(place->uri, PATIENCE, -1, &failure);
+    check_flags(fd);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    close(fd);
+    for (size_t i = 0; i < 3; i++)
+        close(fds[i]);
+    close(listener);
+}
+
+/* Only where the loopback transport is there: CID 1 would otherwise leave the machine. */
+static void test_vsock(void **state)
+{
+    struct sockaddr_vm address = {
+        .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = VMADDR_PORT_ANY};
+    socklen_t size = sizeof address;
+    struct failure failure;
+    char uri[64];
+    int listener, fd;
+
+    (void)state;
+    if (access("/sys/module/vsock_loopback", F_OK) < 0)
+        skip();
+    listener = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(listen(listener, 8), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &size), 0);
+    snprintf(uri, sizeof uri, "nbd+vsock://1:%u/", address.svm_port);
+    fd = connect_within(uri, PATIENCE, -1, &failure);
+    check_flags(fd);
+    close(fd);
+    close(listener);
+    assert_true(connect_within(uri, PATIENCE, -1, &failure) < 0);
+    assert_non_null(strstr(failure.text, "cannot connect to vsock 1:"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tcp),
+        cmocka_unit_test(test_tcp6),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_localhost),
+        cmocka_unit_test(test_no_answer),
+        cmocka_unit_test(test_cancel_tcp),
+        cmocka_unit_test(test_next_after_failure),
+        cmocka_unit_test(test_next_after_silence),
+        cmocka_unit_test(test_slow_first_wins),
+        cmocka_unit_test(test_reasons_in_order),
+        cmocka_unit_test(test_families_take_turns),
+        cmocka_unit_test_setup_teardown(test_unix, make_place, remove_place),
+        cmocka_unit_test(test_abstract),
+        cmocka_unit_test_setup_teardown(test_unix_failures, make_place, remove_place),
+        cmocka_unit_test_setup_teardown(test_unix_permission, make_place, remove_place),
+        cmocka_unit_test_setup_teardown(test_unix_backlog, make_place, remove_place),
+        cmocka_unit_test(test_vsock),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
