@@ -50,8 +50,9 @@ static char *put_byte(char *out, unsigned char byte)
 static char *put_character(char *out, const char *text, size_t length, uint32_t code)
 {
     if (length > 0 && code == '\\') {
-        memcpy(out, "\\\\", 2);
-        return out + 2;
+        *out++ = '\\';
+        *out++ = '\\';
+        return out;
     }
     if (length > 0 && printable(code)) {
         memcpy(out, text, length);

@@ -30,7 +30,9 @@ int fail_status(struct failure *failure, int error, enum exit_status status, con
     __attribute__((format(printf, 4, 5)));
 
 /* Adds what to try to a failure that is set; returns error unchanged, so that it can end a return. */
-int fail_hint(struct failure *failure, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int fail_hint(struct failure *failure, int error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* Puts context in front of a failure that is set: "CONTEXT: TEXT"; returns error unchanged. */
-int fail_within(struct failure *failure, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int fail_within(struct failure *failure, int error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));

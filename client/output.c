@@ -9,7 +9,7 @@
 
 #include "options.h"
 
-static void print(const char *format, va_list args)
+__attribute__((format(printf, 1, 0))) static void print(const char *format, va_list args)
 {
     /* One write, so that messages of several processes on one terminal do not mix. */
     char line[2048];

@@ -64,22 +64,24 @@ static int receive_until(const struct netlink_exchange *exchange, int64_t deadli
 /* 1: finished with *result; 0: more is to come; or -errno. */
 static int digest(struct netlink_exchange *exchange, const struct netlink_message *message, int *result)
 {
+    int r;
+
     /* An answer to an earlier request that was given up. */
     if (message->sequence != exchange->sequence)
         return 0;
     if (message->type == NLMSG_ERROR || message->type == NLMSG_DONE) {
-        int r = netlink_message_verdict(message, result, exchange->text, sizeof exchange->text);
-
+        r = netlink_message_verdict(message, result, exchange->text, sizeof exchange->text);
         return r < 0 ? r : 1;
     }
     if (message->type < NLMSG_MIN_TYPE || !exchange->take)
         return 0;
-    return exchange->take(message->whole.data, message->whole.size, exchange->arg);
+    r = exchange->take(message->whole.data, message->whole.size, exchange->arg);
+    return r < 0 ? r : 0;
 }
 
 int netlink_exchange_run(struct netlink_exchange *exchange)
 {
-    int64_t deadline = now_ms() + ANSWER_MS;
+    int64_t deadline = now_ms() + (exchange->timeout_ms ? exchange->timeout_ms : ANSWER_MS);
 
     exchange->text[0] = '\0';
     for (;;) {

@@ -20,6 +20,7 @@ int netlink_receive(int fd, void *buffer, size_t size);
  */
 struct netlink_exchange {
     int fd;
+    int timeout_ms; /* 0: five seconds, as the kernel answers before send() returns */
     uint32_t sequence;
     void *buffer;
     size_t buffer_size;

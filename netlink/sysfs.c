@@ -292,6 +292,7 @@ int nbd_partitions(const char *root, uint32_t index, unsigned *numbers, size_t c
             numbers[count] = partition;
         count++;
     }
-    qsort(numbers, count < capacity ? count : capacity, sizeof *numbers, by_number);
+    if (capacity > 0)
+        qsort(numbers, count < capacity ? count : capacity, sizeof *numbers, by_number);
     return (int)count;
 }

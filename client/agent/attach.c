@@ -102,7 +102,9 @@ static bool worth_waiting(int error)
     case EHOSTDOWN:
     case EADDRNOTAVAIL:
     case ETIMEDOUT:
-    case ENOENT: /* the unix socket, the name, or the export is not there yet */
+    case ENOENT: /* the unix socket, or the export, is not there yet */
+    case ENXIO:  /* nor the name */
+    case EBUSY:
     case EAGAIN:
     case ESHUTDOWN:
     case EPIPE:

@@ -33,10 +33,8 @@ struct lookup {
     struct addrinfo *list;
 };
 
-static void lookup_release(struct lookup *lookup)
+static void lookup_free(struct lookup *lookup)
 {
-    if (atomic_fetch_sub(&lookup->owners, 1) != 1)
-        return;
     if (lookup->list)
         freeaddrinfo(lookup->list);
     cleanup_close(&lookup->done_fd);
@@ -45,19 +43,26 @@ static void lookup_release(struct lookup *lookup)
     free(lookup);
 }
 
+static void lookup_release(struct lookup *lookup)
+{
+    if (atomic_fetch_sub(&lookup->owners, 1) == 1)
+        lookup_free(lookup);
+}
+
+/* Owned by two from the start: its maker, and the thread to come. */
 static struct lookup *lookup_new(const char *host, const char *port)
 {
     struct lookup *lookup = calloc(1, sizeof *lookup);
 
     if (!lookup)
         return NULL;
-    atomic_init(&lookup->owners, 1);
+    atomic_init(&lookup->owners, 2);
     lookup->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     lookup->host = strdup(host);
     lookup->port = strdup(port);
     if (lookup->done_fd >= 0 && lookup->host && lookup->port)
         return lookup;
-    lookup_release(lookup);
+    lookup_free(lookup);
     return NULL;
 }
 
@@ -117,12 +122,9 @@ static int lookup_start(struct lookup *lookup)
         atomic_fetch_sub(&lookups_running, 1);
         return -EBUSY;
     }
-    atomic_fetch_add(&lookup->owners, 1);
     error = start_detached(lookup);
-    if (error) {
-        lookup_release(lookup);
+    if (error)
         atomic_fetch_sub(&lookups_running, 1);
-    }
     return error;
 }
 
@@ -149,8 +151,11 @@ static int resolve_name(const char *host, const char *port, const struct deadlin
     if (!lookup)
         return -ENOMEM;
     error = lookup_start(lookup);
-    if (!error)
-        error = deadline_poll(deadline, lookup->done_fd, POLLIN);
+    if (error) {
+        lookup_free(lookup);
+        return error;
+    }
+    error = deadline_poll(deadline, lookup->done_fd, POLLIN);
     if (error >= 0)
         error = lookup_take(lookup, ret, gai_error);
     lookup_release(lookup);

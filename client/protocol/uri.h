@@ -42,9 +42,9 @@ enum target_verify {
 struct target {
     enum target_transport transport;
     enum target_tls tls;
-    char *host;         /* TCP: name, IPv4 or bare IPv6 address without brackets, with %zone where given */
-    char *port;         /* TCP: decimal 1..65535, never NULL */
-    uint8_t *socket_path; /* unix: path bytes; abstract names begin with NUL; not terminated by contract */
+    char *host; /* TCP: lower-case name, IPv4 or IPv6 address (RFC 5952, no brackets, %zone if given) */
+    char *port; /* TCP: decimal 1..65535, never NULL */
+    uint8_t *socket_path;    /* unix: path bytes; abstract names begin with NUL; not terminated by contract */
     size_t socket_path_size; /* 1..108, without terminator */
     uint32_t vsock_cid;
     uint32_t vsock_port;
@@ -71,8 +71,9 @@ int target_copy(struct target *copy, const struct target *target);
 int target_parse(struct target *target, const char *text, size_t size, struct failure *failure);
 
 /*
- * The URI in canonical form: what identifies the disk (scheme, user, address, socket, export, TLS parameters), percent
- * encoding only where needed. Parsing it again gives an equal target. New string, NULL when out of memory.
+ * The URI in canonical form: what identifies the disk (scheme, user, address, socket, export, TLS
+ * parameters), without the default port, percent encoding only where needed. Parsing it again gives an equal
+ * target. New string, NULL when out of memory.
  */
 char *target_format(const struct target *target);
 

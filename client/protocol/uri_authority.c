@@ -166,7 +166,7 @@ static int parse_ipv6(const struct uri_parser *parser, struct span inside)
     }
     if (asprintf(&parser->target->host, "%s%s%s", address, zone ? "%" : "", zone ? zone : "") < 0) {
         parser->target->host = NULL;
-        return fail(parser->failure, ENOMEM, "out of memory");
+        return uri_exhausted(parser);
     }
     return 0;
 }
@@ -206,7 +206,7 @@ static int parse_host(const struct uri_parser *parser, struct span host)
     /* RFC 3986 lets a scheme define what an empty host means; libnbd and qemu take it for this machine. */
     if (host.size == 0) {
         parser->target->host = strdup("localhost");
-        return parser->target->host ? 0 : fail(parser->failure, ENOMEM, "out of memory");
+        return parser->target->host ? 0 : uri_exhausted(parser);
     }
     if (host.at[0] == '[')
         return parse_ipv6(parser, (struct span){host.at + 1, host.size - 2});
@@ -222,7 +222,7 @@ static int parse_tcp(const struct uri_parser *parser, const struct authority *au
         return error;
     if (asprintf(&parser->target->port, "%llu", (unsigned long long)port) < 0) {
         parser->target->port = NULL;
-        return fail(parser->failure, ENOMEM, "out of memory");
+        return uri_exhausted(parser);
     }
     return parse_host(parser, authority->host);
 }

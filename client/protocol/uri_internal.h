@@ -28,7 +28,17 @@ struct uri_parser {
  * without a backslash (uri_parse checks that before anything else), so quoting needs no further escaping.
  * Nothing of the user information is ever quoted: someone may have put a password there.
  */
-#define uri_refuse(parser, ...) fail((parser)->failure, EINVAL, "invalid NBD URI: " __VA_ARGS__)
+#define uri_refuse(parser, ...)                                                                              \
+    ({                                                                                                       \
+        fail((parser)->failure, EINVAL, "invalid NBD URI: " __VA_ARGS__);                                    \
+        -EINVAL;                                                                                             \
+    })
+
+static inline int uri_exhausted(const struct uri_parser *parser)
+{
+    fail(parser->failure, ENOMEM, "out of memory");
+    return -ENOMEM;
+}
 
 /* For "%.*s": a span, bounded, so that a message stays a line. */
 #define URI_QUOTE_MAX   64
@@ -54,7 +64,10 @@ size_t uri_position(const struct uri_parser *parser, const char *at);
 /* Takes what precedes the first of the given characters from rest; the whole rest when there is none. */
 struct span span_until(struct span *rest, const char *stops);
 
-/* Percent decoding. *ret is new, terminated, and may hold NUL bytes. what names the part for a message. */
+/*
+ * Percent decoding. *ret is new, terminated, and may hold NUL bytes; it is left alone on failure. what names
+ * the part for a message.
+ */
 int uri_decode(const struct uri_parser *parser, struct span raw, const char *what, char **ret,
                size_t *ret_size);
 

@@ -126,7 +126,7 @@ static int check_canonical(const struct uri_parser *parser)
     _cleanup_free_ char *canonical = target_format(parser->target);
 
     if (!canonical)
-        return fail(parser->failure, ENOMEM, "out of memory");
+        return uri_exhausted(parser);
     if (strlen(canonical) > URI_MAX_SIZE)
         return uri_refuse(parser, "longer than %d characters in its canonical form", URI_MAX_SIZE);
     return 0;

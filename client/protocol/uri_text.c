@@ -63,14 +63,11 @@ static int decode_triplet(struct span rest)
     return hex_value(rest.at[1]) * 16 + hex_value(rest.at[2]);
 }
 
-int uri_decode(const struct uri_parser *parser, struct span raw, const char *what, char **ret,
-               size_t *ret_size)
+static int decode_into(const struct uri_parser *parser, struct span raw, const char *what, char *out,
+                       size_t *ret_size)
 {
-    _cleanup_free_ char *decoded = malloc(raw.size + 1);
     size_t size = 0;
 
-    if (!decoded)
-        return fail(parser->failure, ENOMEM, "out of memory");
     for (size_t i = 0; i < raw.size; i++) {
         int byte = (unsigned char)raw.at[i];
 
@@ -81,42 +78,57 @@ int uri_decode(const struct uri_parser *parser, struct span raw, const char *wha
                                   uri_position(parser, raw.at + i));
             i += 2;
         }
-        decoded[size++] = (char)byte;
+        out[size++] = (char)byte;
     }
-    decoded[size] = '\0';
-    *ret = steal_ptr(&decoded);
+    out[size] = '\0';
     *ret_size = size;
     return 0;
 }
 
+int uri_decode(const struct uri_parser *parser, struct span raw, const char *what, char **ret,
+               size_t *ret_size)
+{
+    char *decoded = malloc(raw.size + 1);
+    int error;
+
+    if (!decoded)
+        return uri_exhausted(parser);
+    error = decode_into(parser, raw, what, decoded, ret_size);
+    if (error)
+        free(decoded);
+    else
+        *ret = decoded;
+    return error;
+}
+
 int uri_decode_text(const struct uri_parser *parser, struct span raw, const char *what, char **ret)
 {
-    _cleanup_free_ char *text = NULL;
     size_t size;
-    int error = uri_decode(parser, raw, what, &text, &size);
+    int error = uri_decode(parser, raw, what, ret, &size);
 
     if (error)
         return error;
-    if (memchr(text, '\0', size))
-        return uri_refuse(parser, "the %s contains a NUL byte", what);
-    if (!utf8_valid(text, size))
-        return uri_refuse(parser, "the %s is not valid UTF-8", what);
-    *ret = steal_ptr(&text);
-    return 0;
+    if (memchr(*ret, '\0', size))
+        error = uri_refuse(parser, "the %s contains a NUL byte", what);
+    else if (!utf8_valid(*ret, size))
+        error = uri_refuse(parser, "the %s is not valid UTF-8", what);
+    if (error)
+        free(steal_ptr(ret));
+    return error;
 }
 
 int uri_decode_bytes(const struct uri_parser *parser, struct span raw, const char *what, char **ret)
 {
-    _cleanup_free_ char *bytes = NULL;
     size_t size;
-    int error = uri_decode(parser, raw, what, &bytes, &size);
+    int error = uri_decode(parser, raw, what, ret, &size);
 
     if (error)
         return error;
     if (size == 0)
-        return uri_refuse(parser, "the %s is empty", what);
-    if (memchr(bytes, '\0', size))
-        return uri_refuse(parser, "the %s contains a NUL byte", what);
-    *ret = steal_ptr(&bytes);
-    return 0;
+        error = uri_refuse(parser, "the %s is empty", what);
+    else if (memchr(*ret, '\0', size))
+        error = uri_refuse(parser, "the %s contains a NUL byte", what);
+    if (error)
+        free(steal_ptr(ret));
+    return error;
 }

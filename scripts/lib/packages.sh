@@ -203,17 +203,17 @@ private_update() {
 	patient_apt -o APT::Update::Error-Mode=any update >/dev/null
 }
 
-# Own state, cache, sources and no hooks of the machine (apt.conf.d may hold Post-Invoke commands), but its proxies
-# and its choice about old mirrors (Check-Valid-Until).
-# An empty dpkg status makes apt fetch the whole closure, libc included. The archive is not executed as root by dpkg,
-# only unpacked, so the downloads need no _apt user either (which could not enter a private folder).
+# Own state, cache, sources and none of the machine's hooks (apt.conf.d may hold Post-Invoke commands), but its proxies.
+# An empty dpkg status makes apt fetch the whole closure, libc included. Signatures are verified, but an index may be past
+# its Valid-Until: frozen mirrors (snapshots) are common where tests run, and an old sid serves as well.
+# No _apt user, which could not enter a private folder: nothing of the packages is run here, they are only unpacked.
 private_apt_config() {
 	local work=$1 suite=$2 mirror=$3 keyring=$4
 	mkdir -p "$work"/{etc/{apt.conf.d,preferences.d},state/lists/partial,cache/archives/partial}
 	: >"$work/status"
 	echo "deb [signed-by=$keyring] $mirror $suite main" >"$work/etc/sources.list"
 	{
-		(unset APT_CONFIG && apt-config dump | grep -E '^Acquire::(https?::|Check-)') || true
+		(unset APT_CONFIG && apt-config dump | grep -E '^Acquire::(https?::|Check-Date)') || true
 		cat <<-END
 			Dir::Etc "$work/etc";
 			Dir::State "$work/state";
@@ -222,6 +222,7 @@ private_apt_config() {
 			Dir::Log "$work";
 			APT::Sandbox::User "root";
 			Acquire::Languages "none";
+			Acquire::Check-Valid-Until "false";
 		END
 	} >"$work/apt.conf"
 }

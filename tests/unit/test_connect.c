@@ -1,13 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,53 +13,12 @@
 #include <linux/vm_sockets.h>
 
 #include "protocol/connect.h" /* first: cmocka makes fail() a macro */
-#include "protocol/race.h"
 
-#include <cmocka.h>
-
-#define MS       UINT64_C(1000000)
-#define PATIENCE (10000 * MS) /* for what succeeds at once */
+#include "loopback.h"
 
 #ifndef TCP_RTO_MAX_MS
 #define TCP_RTO_MAX_MS 44
 #endif
-
-/* A TCP socket on host with a free port, listening unless backlog is negative; -1 without the family. */
-static int bind_tcp(const char *host, int backlog, char *port, size_t port_size)
-{
-    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM}, *address;
-    struct sockaddr_storage bound;
-    socklen_t size = sizeof bound;
-    int fd;
-
-    assert_int_equal(getaddrinfo(host, "0", &hints, &address), 0);
-    fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || bind(fd, address->ai_addr, address->ai_addrlen) < 0) {
-        freeaddrinfo(address);
-        if (fd >= 0)
-            close(fd);
-        return -1;
-    }
-    freeaddrinfo(address);
-    if (backlog >= 0)
-        assert_int_equal(listen(fd, backlog), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&bound, &size), 0);
-    assert_int_equal(
-        getnameinfo((struct sockaddr *)&bound, size, NULL, 0, port, (socklen_t)port_size, NI_NUMERICSERV), 0);
-    return fd;
-}
-
-/* Fills the accept queue of a listener with backlog 0: the kernel then drops what else comes. */
-static int fill_backlog(int listener)
-{
-    struct sockaddr_storage address;
-    socklen_t size = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &size), 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&address, size), 0);
-    return fd;
-}
 
 static int connect_within(const char *uri, uint64_t timeout_ns, int cancel_fd, struct failure *failure)
 {
@@ -95,13 +47,6 @@ static int option(int fd, int level, int name)
     socklen_t size = sizeof value;
 
     return getsockopt(fd, level, name, &value, &size) < 0 ? -1 : value;
-}
-
-static void check_flags(int fd)
-{
-    assert_true(fd >= 0);
-    assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
-    assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
 }
 
 static void test_tcp(void **state)
@@ -135,8 +80,10 @@ static void test_tcp6(void **state)
     int fd;
 
     (void)state;
-    if (listener < 0)
-        skip();
+    if (listener < 0) {
+        print_message("# no IPv6 here\n");
+        return;
+    }
     fd = connect_tcp_uri("[::1]", port, PATIENCE, &failure);
     check_flags(fd);
     close(fd);
@@ -220,137 +167,6 @@ static void test_cancel_tcp(void **state)
     check_cancel(uri);
     close(filler);
     close(listener);
-}
-
-/* A list of addresses as a name server would give it; every host comes with a port of its own. */
-static struct addrinfo *addresses(const char *const (*hosts)[2], size_t count)
-{
-    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM}, *list = NULL,
-                    **end = &list;
-
-    for (size_t i = 0; i < count; i++) {
-        assert_int_equal(getaddrinfo(hosts[i][0], hosts[i][1], &hints, end), 0);
-        end = &(*end)->ai_next;
-    }
-    return list;
-}
-
-static int race(const char *const (*hosts)[2], size_t count, uint64_t timeout_ns, char *reasons, size_t size)
-{
-    struct deadline deadline = deadline_after(timeout_ns, -1);
-    struct addrinfo *list = addresses(hosts, count);
-    int fd = race_connect(list, &deadline, reasons, size);
-
-    freeaddrinfo(list);
-    return fd;
-}
-
-static void test_next_after_failure(void **state)
-{
-    char port[8], closed[8], reasons[512];
-    int listener = bind_tcp("127.0.0.1", 8, port, sizeof port);
-    int holder = bind_tcp("127.0.0.2", -1, closed, sizeof closed);
-    const char *const hosts[][2] = {{"::1", closed}, {"127.0.0.2", closed}, {"127.0.0.1", port}};
-    uint64_t begin = monotonic_ns();
-    int fd = race(hosts, 3, PATIENCE, reasons, sizeof reasons);
-
-    (void)state;
-    check_flags(fd);
-    assert_true(monotonic_ns() - begin < 240 * MS);
-    close(fd);
-    close(listener);
-    close(holder);
-}
-
-static void test_next_after_silence(void **state)
-{
-    char port[8], full[8], reasons[512];
-    int listener = bind_tcp("127.0.0.1", 8, port, sizeof port);
-    int silent = bind_tcp("127.0.0.2", 0, full, sizeof full);
-    int filler = fill_backlog(silent);
-    const char *const hosts[][2] = {{"127.0.0.2", full}, {"127.0.0.1", port}};
-    uint64_t begin = monotonic_ns();
-    int fd = race(hosts, 2, PATIENCE, reasons, sizeof reasons);
-
-    (void)state;
-    check_flags(fd);
-    assert_in_range((monotonic_ns() - begin) / MS, 250, 900);
-    close(fd);
-    close(filler);
-    close(silent);
-    close(listener);
-}
-
-static void *accept_later(void *argument)
-{
-    usleep(150000);
-    close(accept(*(int *)argument, NULL, NULL));
-    return NULL;
-}
-
-/* The first address wins with its second SYN, after the other was tried and failed. */
-static void test_slow_first_wins(void **state)
-{
-    char full[8], reasons[512];
-    int silent = bind_tcp("127.0.0.2", 0, full, sizeof full);
-    int filler = fill_backlog(silent);
-    const char *const hosts[][2] = {{"127.0.0.2", full}, {"127.0.0.3", full}};
-    uint64_t begin = monotonic_ns();
-    pthread_t thread;
-    int fd;
-
-    (void)state;
-    assert_int_equal(pthread_create(&thread, NULL, accept_later, &silent), 0);
-    fd = race(hosts, 2, PATIENCE, reasons, sizeof reasons);
-    check_flags(fd);
-    assert_true(monotonic_ns() - begin > 250 * MS);
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    close(fd);
-    close(filler);
-    close(silent);
-}
-
-static void test_reasons_in_order(void **state)
-{
-    char port[8], full[8], reasons[512];
-    int holder = bind_tcp("0.0.0.0", -1, port, sizeof port);
-    int silent = bind_tcp("127.0.0.2", 0, full, sizeof full);
-    int filler = fill_backlog(silent);
-    const char *const refused[][2] = {{"127.0.0.1", port}, {"127.0.0.2", port}, {"127.0.0.3", port},
-                                      {"127.0.0.4", port}, {"127.0.0.5", port}, {"127.0.0.6", port}};
-    const char *const mixed[][2] = {{"127.0.0.1", port}, {"127.0.0.2", full}};
-
-    (void)state;
-    assert_int_equal(race(refused, 6, PATIENCE, reasons, sizeof reasons), -ECONNREFUSED);
-    assert_string_equal(reasons, "127.0.0.1: Connection refused; 127.0.0.2: Connection refused; "
-                                 "127.0.0.3: Connection refused; 127.0.0.4: Connection refused; and 2 more");
-    assert_int_equal(race(mixed, 2, 400 * MS, reasons, sizeof reasons), -ETIMEDOUT);
-    assert_string_equal(reasons, "127.0.0.1: Connection refused; 127.0.0.2: no answer");
-    assert_int_equal(race(refused, 6, PATIENCE, reasons, 20), -ECONNREFUSED);
-    assert_true(strlen(reasons) < 20);
-    close(filler);
-    close(silent);
-    close(holder);
-}
-
-static void test_families_take_turns(void **state)
-{
-    char port[8], port6[8], reasons[512];
-    int holder = bind_tcp("0.0.0.0", -1, port, sizeof port);
-    int holder6 = bind_tcp("::1", -1, port6, sizeof port6);
-    const char *const hosts[][2] = {
-        {"127.0.0.1", port}, {"127.0.0.2", port}, {"127.0.0.3", port}, {"::1", port6}};
-
-    (void)state;
-    if (holder6 < 0) {
-        close(holder);
-        skip();
-    }
-    assert_int_equal(race(hosts, 4, PATIENCE, reasons, sizeof reasons), -ECONNREFUSED);
-    assert_string_equal(reasons, "127.0.0.1: Connection refused; ::1: Connection refused; "
-                                 "127.0.0.2: Connection refused; 127.0.0.3: Connection refused");
-    close(holder6);
-    close(holder);
 }
 
 /* A directory for sockets, and the URI of a socket in it. */
@@ -513,8 +329,11 @@ static void test_vsock(void **state)
     int listener, fd;
 
     (void)state;
-    if (access("/sys/module/vsock_loopback", F_OK) < 0)
-        skip();
+    if (access("/sys/module/vsock_loopback", F_OK) < 0) {
+        /* Not skip(): cmocka 1.1.5 reports that as "not ok" in TAP. */
+        print_message("# no vsock loopback here\n");
+        return;
+    }
     listener = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(listener, (struct sockaddr *)&address, size), 0);
     assert_int_equal(listen(listener, 8), 0);
@@ -537,11 +356,6 @@ int main(void)
         cmocka_unit_test(test_localhost),
         cmocka_unit_test(test_no_answer),
         cmocka_unit_test(test_cancel_tcp),
-        cmocka_unit_test(test_next_after_failure),
-        cmocka_unit_test(test_next_after_silence),
-        cmocka_unit_test(test_slow_first_wins),
-        cmocka_unit_test(test_reasons_in_order),
-        cmocka_unit_test(test_families_take_turns),
         cmocka_unit_test_setup_teardown(test_unix, make_place, remove_place),
         cmocka_unit_test(test_abstract),
         cmocka_unit_test_setup_teardown(test_unix_failures, make_place, remove_place),

@@ -3,11 +3,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +14,7 @@
 #include "protocol/connect.h" /* first: cmocka makes fail() a macro */
 #include "protocol/resolve.h"
 
-#include <cmocka.h>
+#include "cmocka_all.h"
 
 #define MS UINT64_C(1000000)
 

@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "protocol/uri.h" /* first: cmocka makes fail() a macro */
 
-#include <cmocka.h>
+#include "cmocka_all.h"
 
 /* What target_parse() makes of a URI, as its canonical form. */
 static const struct {

@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "holders_scan.h"
+#include "netlink_tree.h"
+#include "sysfs.h"
+
+#define ROOM 8
+
+static struct netlink_reason reason;
+static struct holder list[ROOM];
+
+/* nbd1 with partitions 1 and 2, and a /proc in which we alone are, in mount namespace 1. */
+static int create(void **state)
+{
+    const struct tree *tree;
+
+    if (tree_create(state) < 0)
+        return -1;
+    tree = *state;
+    tree_disk(tree, 1);
+    tree_partition(tree, 1, 1);
+    tree_partition(tree, 1, 2);
+    tree_link(tree, "proc/self/ns/mnt", "mnt:[1]");
+    tree_link(tree, "proc/self/root", "/");
+    tree_file(tree, "proc/self/mountinfo", "%s", "");
+    return 0;
+}
+
+static void put_process(const struct tree *tree, const char *pid, const char *command, const char *namespace)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "proc/%s/comm", pid);
+    tree_file(tree, path, "%s\n", command);
+    snprintf(path, sizeof path, "proc/%s/stat", pid);
+    tree_file(tree, path, "%s (%s) S 1 1 1 0 -1 4194560 1 2 3", pid, command);
+    snprintf(path, sizeof path, "proc/%s/ns/mnt", pid);
+    tree_link(tree, path, namespace);
+    snprintf(path, sizeof path, "proc/%s/root", pid);
+    tree_link(tree, path, "/");
+    snprintf(path, sizeof path, "proc/%s/fd", pid);
+    tree_folder(tree, path);
+}
+
+static int holders(const struct tree *tree)
+{
+    struct nbd_device device;
+
+    memset(list, 0, sizeof list);
+    assert_int_equal(nbd_device_read(tree->root, 1, &device, &reason), 0);
+    return nbd_holders(tree->root, &device, 900, list, ROOM, &reason);
+}
+
+static void assert_holder(int i, enum holder_kind kind, const char *device, const char *description)
+{
+    char *text = holder_describe(&list[i]);
+
+    assert_int_equal(list[i].kind, kind);
+    assert_string_equal(list[i].device, device);
+    assert_string_equal(text, description);
+    free(text);
+}
+
+static void a_free_device_has_no_holders(void **state)
+{
+    const struct tree *tree = *state;
+
+    put_process(tree, "812", "sh", "mnt:[1]");
+    tree_file(tree, "proc/swaps", "Filename Type Size Used Priority\n/dev/nbd10 partition 1 0 -2\n");
+    tree_file(tree, "proc/self/mountinfo", "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n");
+    assert_int_equal(holders(tree), 0);
+}
+
+static void without_proc_there_is_no_answer(void **state)
+{
+    struct nbd_device device = {.index = 1};
+    const struct tree *tree = *state;
+
+    tree_disk(tree, 2);
+    tree_link(tree, "other/sys", "../sys");
+    {
+        char root[128];
+
+        snprintf(root, sizeof root, "%s/other", tree->root);
+        assert_int_equal(nbd_holders(root, &device, 0, list, ROOM, &reason), -ENOENT);
+        assert_non_null(strstr(reason.text, "/dev/nbd1"));
+        device.index = 7;
+        assert_int_equal(nbd_holders(root, &device, 0, list, ROOM, &reason), -ENODEV);
+    }
+}
+
+static void mounts_are_found_by_number_and_by_source(void **state)
+{
+    const struct tree *tree = *state;
+
+    tree_file(tree, "proc/self/mountinfo",
+              "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+              "23 22 43:32 / /mnt/a\\040b rw,relatime shared:1 master:2 - ext4 /dev/somewhere rw\n"
+              "24 22 0:45 /@ /mnt/btrfs rw - btrfs /dev/nbd1p2 rw,subvolid=256\n"
+              "25 22 0:46 / /mnt/no rw - btrfs /dev/nbd10p2 rw\n"
+              "26 22 43:33 / /mnt/p1 rw - vfat  rw\n"
+              "a line that is none\n");
+    assert_int_equal(holders(tree), 3);
+    assert_holder(0, HOLDER_MOUNT, "nbd1", "mounted on /mnt/a b");
+    assert_holder(1, HOLDER_MOUNT, "nbd1p2", "mounted on /mnt/btrfs");
+    assert_holder(2, HOLDER_MOUNT, "nbd1p1", "mounted on /mnt/p1");
+}
+
+static void an_external_log_is_a_mount_too(void **state)
+{
+    const struct tree *tree = *state;
+
+    tree_file(tree, "proc/self/mountinfo",
+              "23 22 8:2 / /srv rw - xfs /dev/sda2 rw,attr2,logdev=/dev/nbd1p1,noquota\n");
+    assert_int_equal(holders(tree), 1);
+    assert_holder(0, HOLDER_MOUNT, "nbd1p1", "mounted on /srv");
+}
+
+static void one_device_of_a_btrfs_is_enough(void **state)
+{
+    const struct tree *tree = *state;
+
+    tree_folder(tree, "sys/fs/btrfs/0-uuid/devices/nbd1");
+    tree_folder(tree, "sys/fs/btrfs/0-uuid/devices/vda");
+    tree_folder(tree, "sys/fs/btrfs/1-uuid/devices/vdb");
+    tree_folder(tree, "sys/fs/btrfs/features");
+    tree_file(tree, "proc/self/mountinfo",
+              "23 22 0:44 / /pool rw - btrfs /dev/vda rw\n"
+              "24 22 0:45 / /other rw - btrfs /dev/vdb rw\n");
+    assert_int_equal(holders(tree), 1);
+    assert_holder(0, HOLDER_MOUNT, "nbd1", "mounted on /pool");
+}
+
+static void mounts_of_other_namespaces_say_whose(void **state)
+{
+    const struct tree *tree = *state;
+
+    tree_file(tree, "proc/self/mountinfo", "23 22 43:32 / /mnt rw - ext4 /dev/nbd1 rw\n");
+    put_process(tree, "812", "qemu\033", "mnt:[2]");
+    tree_file(tree, "proc/812/mountinfo",
+              "33 32 43:32 / /mnt rw - ext4 /dev/nbd1 rw\n34 32 43:32 / /own rw - ext4 /dev/nbd1 rw\n");
+    put_process(tree, "814", "sh", "mnt:[1]");
+    tree_file(tree, "proc/814/mountinfo", "1 1 43:32 / /ours rw - ext4 /dev/nbd1 rw\n");
+    assert_int_equal(holders(tree), 2);
+    assert_holder(0, HOLDER_MOUNT, "nbd1", "mounted on /mnt");
+    assert_holder(1, HOLDER_MOUNT, "nbd1", "mounted on /own (as qemu\\x1b, pid 812, sees it)");
+}
+
+static void each_namespace_is_read_once(void **state)
+{
+    const struct tree *tree = *state;
+
+    put_process(tree, "812", "qemu", "mnt:[2]");
+    tree_file(tree, "proc/812/mountinfo", "34 32 43:32 / /a rw - ext4 /dev/nbd1 rw\n");
+    put_process(tree, "813", "qemu", "mnt:[2]");
+    tree_file(tree, "proc/813/mountinfo", "34 32 43:32 / /b rw - ext4 /dev/nbd1 rw\n");
+    assert_int_equal(holders(tree), 1);
+}
+
+/* A process in a chroot shows less of the same namespace: what it hides must not hide the rest. */
+static void a_chroot_does_not_stand_for_its_namespace(void **state)
+{
+    const struct tree *tree = *state;
+
+    put_process(tree, "812", "chrooted", "mnt:[2]");
+    tree_delete(tree, "proc/812/root");
+    tree_link(tree, "proc/812/root", "/proc");
+    tree_file(tree, "proc/812/mountinfo", "%s", "");
+    put_process(tree, "813", "free", "mnt:[2]");
+    tree_file(tree, "proc/813/mountinfo", "33 32 43:32 / /mnt rw - ext4 /dev/nbd1 rw\n");
+    assert_int_equal(holders(tree), 1);
+    assert_holder(0, HOLDER_MOUNT, "nbd1", "mounted on /mnt (as free, pid 813, sees it)");
+}
+
+static void swap_space_is_found(void **state)
+{
+    const struct tree *tree = *state;
+
+    tree_file(tree, "proc/swaps",
+              "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
+              "/dev/nbd1p2                             partition\t1023\t\t0\t\t-2\n"
+              "/swap\\040file                          file\t\t1023\t\t0\t\t-3\n");
+    assert_int_equal(holders(tree), 1);
+    assert_holder(0, HOLDER_SWAP, "nbd1p2", "swap space");
+    assert_string_equal(list[0].name, "/dev/nbd1p2");
+}
+
+static void nodes_elsewhere_are_recognised(void **state)
+{
+    const struct tree *tree = *state;
+
+    if (!tree_node(tree, "dev/my disk", 43, 34))
+        skip();
+    tree_link(tree, "dev/disk/by-id/nbd-x", "../../my disk");
+    tree_file(tree, "proc/swaps", "header\n/dev/my\\040disk partition 1 0 -2\n");
+    tree_file(tree, "proc/self/mountinfo", "23 22 0:9 / /m rw - btrfs /dev/disk/by-id/nbd-x rw\n");
+    assert_int_equal(holders(tree), 2);
+    assert_holder(0, HOLDER_SWAP, "nbd1p2", "swap space");
+    assert_holder(1, HOLDER_MOUNT, "nbd1p2", "mounted on /m");
+}
+
+static void devices_on_top_are_found(void **state)
+{
+    const struct tree *tree = *state;
+
+    tree_file(tree, "sys/block/nbd1/holders/dm-0/dm/name", "vg-root\n");
+    tree_folder(tree, "sys/block/nbd1/nbd1p1/holders/md127");
+    tree_file(tree, "sys/block/loop3/loop/backing_file", "/dev/nbd1p2\n");
+    tree_file(tree, "sys/block/loop4/loop/backing_file", "/var/nbd1p2\n");
+    tree_folder(tree, "sys/block/loop5");
+    assert_int_equal(holders(tree), 3);
+    assert_holder(0, HOLDER_DEVICE, "nbd1", "held by dm-0 (vg-root)");
+    assert_holder(1, HOLDER_DEVICE, "nbd1p1", "held by md127");
+    assert_holder(2, HOLDER_DEVICE, "nbd1p2", "held by loop3");
+}
+
+static void put_open(const struct tree *tree, const char *pid, const char *command)
+{
+    char path[64];
+
+    put_process(tree, pid, command, "mnt:[1]");
+    snprintf(path, sizeof path, "proc/%s/fd/3", pid);
+    tree_link(tree, path, "../../../dev/elsewhere");
+    snprintf(path, sizeof path, "proc/%s/fd/4", pid);
+    tree_link(tree, path, "../../../dev/elsewhere");
+    snprintf(path, sizeof path, "proc/%s/fd/5", pid);
+    tree_link(tree, path, "socket:[1234]");
+    snprintf(path, sizeof path, "proc/%s/fd/6", pid);
+    tree_link(tree, path, "../../../dev/other");
+}
+
+static void open_descriptors_are_found(void **state)
+{
+    const struct tree *tree = *state;
+
+    if (!tree_node(tree, "dev/elsewhere", 43, 33) || !tree_node(tree, "dev/other", 8, 33))
+        skip();
+    put_open(tree, "812", "a) b (c");
+    tree_folder(tree, "proc/sys");
+    assert_int_equal(holders(tree), 1);
+    assert_holder(0, HOLDER_PROCESS, "nbd1p1", "open by a) b (c (pid 812)");
+}
+
+static void some_processes_do_not_count(void **state)
+{
+    static const char *const udev[] = {"(udev-worker)", "systemd-udevd", "udevd"};
+    const struct tree *tree = *state;
+    char pid[16];
+
+    if (!tree_node(tree, "dev/elsewhere", 43, 33))
+        skip();
+    for (unsigned i = 0; i < 3; i++) {
+        snprintf(pid, sizeof pid, "%u", 100 + i);
+        put_open(tree, pid, udev[i]);
+    }
+    put_open(tree, "900", "except_pid");
+    snprintf(pid, sizeof pid, "%d", getpid());
+    put_open(tree, pid, "ourselves");
+    put_open(tree, "200", "kthread");
+    tree_file(tree, "proc/200/stat", "200 (k) (thread) I 2 0 0 0 -1 69238880 0 0\n");
+    assert_int_equal(holders(tree), 0);
+    tree_file(tree, "proc/200/stat", "garbage");
+    assert_int_equal(holders(tree), 1);
+    assert_holder(0, HOLDER_PROCESS, "nbd1p1", "open by kthread (pid 200)");
+    tree_delete(tree, "proc/200/comm");
+    assert_int_equal(holders(tree), 1);
+    assert_holder(0, HOLDER_PROCESS, "nbd1p1", "open by ? (pid 200)");
+}
+
+static void more_holders_than_room_are_counted(void **state)
+{
+    const struct tree *tree = *state;
+    char path[64];
+
+    for (unsigned i = 0; i < 40; i++) {
+        snprintf(path, sizeof path, "sys/block/nbd1/holders/dm-%u", i);
+        tree_folder(tree, path);
+    }
+    assert_int_equal(holders(tree), 40);
+    assert_string_equal(list[ROOM - 1].device, "nbd1");
+}
+
+static void names_are_made_safe_and_cut(void **state)
+{
+    const struct tree *tree = *state;
+    char path[600];
+
+    memset(path, 'x', sizeof path);
+    path[sizeof path - 1] = '\0';
+    tree_file(tree, "proc/self/mountinfo",
+              "23 22 43:32 / /a\\033[2J rw - ext4 d rw\n24 22 43:32 / /%s rw - ext4 d rw\n", path);
+    assert_int_equal(holders(tree), 2);
+    assert_holder(0, HOLDER_MOUNT, "nbd1", "mounted on /a\\x1b[2J");
+    assert_int_equal(strlen(list[1].name), sizeof list[1].name - 1);
+}
+
+static void partitions_that_vanish_do_no_harm(void **state)
+{
+    const struct tree *tree = *state;
+
+    tree_delete(tree, "sys/block/nbd1/nbd1p1/dev");
+    tree_file(tree, "sys/block/nbd1/nbd1p2/dev", "none\n");
+    tree_file(tree, "proc/self/mountinfo",
+              "23 22 43:32 / /mnt rw - ext4 d rw\n24 22 43:34 / /no rw - ext4 d rw\n");
+    assert_int_equal(holders(tree), 1);
+}
+
+static void mount_lines_are_taken_apart(void **state)
+{
+    static const char *const wrong[] = {"",
+                                        " ",
+                                        "1 2 3:4",
+                                        "1 2 3:4 / /p rw",
+                                        "1 2 3:4 / /p rw - ext4 src",
+                                        "1 2 3 / /p rw - t s o",
+                                        "1 2 3:4 / /p rw ext4 s o"};
+    char line[256] = "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 - ext3 /dev/a\\134b rw,errors=continue";
+    struct mount_line mount;
+
+    (void)state;
+    assert_int_equal(mount_line_parse(line, &mount), 0);
+    assert_int_equal(mount.major, 98);
+    assert_int_equal(mount.minor, 0);
+    assert_string_equal(mount.point, "/mnt 2");
+    assert_string_equal(mount.type, "ext3");
+    assert_string_equal(mount.source, "/dev/a\\b");
+    assert_string_equal(mount.options, "rw,errors=continue");
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        snprintf(line, sizeof line, "%s", wrong[i]);
+        assert_int_equal(mount_line_parse(line, &mount), -EBADMSG);
+    }
+}
+
+/* The machine's own /proc: nothing of it may be a surprise. */
+static void the_real_proc_is_understood(void **state)
+{
+    const struct nbd_device device = {.index = 1, .major = 43, .minor = 32};
+    const struct tree *tree = *state;
+
+    tree_link(tree, "real/proc", "/proc");
+    tree_link(tree, "real/dev", "/dev");
+    tree_link(tree, "real/sys", "../sys");
+    {
+        char root[128];
+
+        snprintf(root, sizeof root, "%s/real", tree->root);
+        assert_true(nbd_holders(root, &device, 0, list, ROOM, &reason) >= 0);
+    }
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, create, tree_remove)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_free_device_has_no_holders),
+        TEST(without_proc_there_is_no_answer),
+        TEST(mounts_are_found_by_number_and_by_source),
+        TEST(an_external_log_is_a_mount_too),
+        TEST(one_device_of_a_btrfs_is_enough),
+        TEST(mounts_of_other_namespaces_say_whose),
+        TEST(each_namespace_is_read_once),
+        TEST(a_chroot_does_not_stand_for_its_namespace),
+        TEST(swap_space_is_found),
+        TEST(nodes_elsewhere_are_recognised),
+        TEST(devices_on_top_are_found),
+        TEST(open_descriptors_are_found),
+        TEST(some_processes_do_not_count),
+        TEST(more_holders_than_room_are_counted),
+        TEST(names_are_made_safe_and_cut),
+        TEST(partitions_that_vanish_do_no_harm),
+        cmocka_unit_test(mount_lines_are_taken_apart),
+        TEST(the_real_proc_is_understood),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
