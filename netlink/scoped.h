@@ -6,13 +6,18 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define _cleanup_(f) __attribute__((cleanup(f)))
 
 static inline void cleanup_free(void *p)
 {
-    free(*(void **)p);
+    void *taken;
+
+    /* p points to a pointer of any type: reading it as a void * would break the aliasing rules. */
+    memcpy(&taken, p, sizeof taken);
+    free(taken);
 }
 
 static inline void cleanup_close(int *fd)

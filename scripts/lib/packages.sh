@@ -13,6 +13,8 @@
 # remove the folder to get newer packages.
 
 NBDCTL_CACHE=${NBDCTL_CACHE:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)/.cache}
+# the programs in it name their libraries by their full path
+NBDCTL_CACHE=$(realpath -m -- "$NBDCTL_CACHE")
 export NBDCTL_CACHE
 
 package_group() {
@@ -23,7 +25,7 @@ package_group() {
 	clang) echo clang clang-tidy clang-format libclang-rt-dev llvm ;;
 	servers) echo qemu-utils nbdkit libnbd-bin fio e2fsprogs xfsprogs fdisk gnutls-bin patchelf ;;
 	lab) echo patchelf iproute2 kmod nftables slirp4netns busybox-static util-linux mount e2fsprogs ;;
-	tcg) echo qemu-system-x86 busybox-static cpio ;;
+	tcg) echo qemu-system-x86 busybox-static cpio kmod xz-utils ;;
 	*)
 		echo "need_packages: no group '$1' (build clang servers lab tcg)" >&2
 		return 2
@@ -111,9 +113,9 @@ private_programs() {
 		mkdir -p "$NBDCTL_CACHE" || return
 		(
 			flock 9
-			[ "$(cat "$dir/.complete" 2>/dev/null)" = "$key" ] || make_private_programs "$name" "$suite" "$packages" "$@"
+			[ "$(cat "$dir/.complete" 2>/dev/null)" != "$key" ] || exit 0
+			make_private_programs "$name" "$suite" "$packages" "$@" && echo "$key" >"$dir/.complete"
 		) 9>"$NBDCTL_CACHE/.lock-$name" || return
-		echo "$key" >"$dir/.complete"
 	fi
 }
 
@@ -166,36 +168,35 @@ private_suite() {
 	echo "$dir"
 }
 
+# Each step says "|| exit": the callers test this one's status, which switches errexit off.
 unpack_suite() (
-	set -e
 	suite=$1 dir=$2
 	shift 2
 	echo "unpacking from $suite: $*"
-	work=$(mktemp -d "$dir.XXXXXX")
+	mirror=$(debian_mirror) || exit
+	work=$(mktemp -d "$dir.XXXXXX") || exit
 	trap 'rm -rf "$work"' EXIT
-	mirror=$(debian_mirror)
-	private_apt_config "$work" "$suite" "$mirror" /usr/share/keyrings/debian-archive-keyring.gpg
+	trap 'exit 130' INT TERM HUP
+	private_apt_config "$work" "$suite" "$mirror" /usr/share/keyrings/debian-archive-keyring.gpg || exit
 	export APT_CONFIG=$work/apt.conf
 	if ! private_update 2>"$work/errors"; then
 		# A suite signed by keys younger than this machine: Debian 13's keyring, itself checked with the
 		# machine's keyring, has them.
 		if [ "$suite" = trixie ] || ! grep -q -e NO_PUBKEY -e 'not signed' "$work/errors"; then
-			cat "$work/errors" >&2
+			cat "$work/errors"
 			exit 1
 		fi
-		keyring=$(unset APT_CONFIG && private_suite trixie debian-archive-keyring)
-		private_apt_config "$work" "$suite" "$mirror" "$keyring/usr/share/keyrings/debian-archive-keyring.gpg"
-		private_update
+		keyring=$(unset APT_CONFIG && private_suite trixie debian-archive-keyring) || exit
+		private_apt_config "$work" "$suite" "$mirror" "$keyring/usr/share/keyrings/debian-archive-keyring.gpg" || exit
+		private_update || exit
 	fi
-	patient_apt --no-install-recommends --download-only install "$@" >/dev/null
-	mkdir "$work/tree"
+	patient_apt --no-install-recommends --download-only install "$@" >/dev/null || exit
+	mkdir -m 755 "$work/tree" || exit
 	for deb in "$work"/cache/archives/*.deb; do
-		dpkg-deb -x "$deb" "$work/tree"
+		dpkg-deb -x "$deb" "$work/tree" || exit
 	done
-	basename -a "$work"/cache/archives/*.deb >"$work/tree/.complete"
-	chmod 755 "$work/tree"
-	rm -rf "$dir"
-	mv "$work/tree" "$dir"
+	basename -a "$work"/cache/archives/*.deb >"$work/tree/.complete" || exit
+	rm -rf "$dir" && mv "$work/tree" "$dir"
 )
 
 # apt-get update succeeds with warnings when a suite cannot be verified and no older index exists, so ask for errors.

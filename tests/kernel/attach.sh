@@ -167,7 +167,7 @@ waits_for_the_server() {
 many_devices() {
 	local i
 	for i in $(seq 64); do
-		"$NBDCTL" attach --connections 1 "nbd+unix:///?socket=$work/unix.sock" "nbd$i" >/dev/null &
+		"$NBDCTL" attach --connect-timeout 60 --connections 1 "nbd+unix:///?socket=$work/unix.sock" "nbd$i" >/dev/null &
 	done
 	wait $(jobs -p)
 	same "$("$NBDCTL" list --json | grep -c '"state": "up"')" 64

@@ -83,12 +83,12 @@ static void check_mounts(uint32_t index)
 
     snprintf(device, sizeof device, "/dev/nbd%" PRIu32, index);
     if (run("mkfs.ext2", "-q", device) != 0) {
-        printf("ok held-by-mount # skip: no mkfs.ext2\n");
+        skip_check("held-by-mount", "no mkfs.ext2");
         return;
     }
     mkdir("/tmp/probe mount", 0700);
     if (mount(device, "/tmp/probe mount", "ext2", 0, NULL) < 0) {
-        printf("ok held-by-mount # skip: %s\n", strerror(errno));
+        skip_check("held-by-mount", strerror(errno));
         return;
     }
     check(is_held(index, HOLDER_MOUNT, "mounted on /tmp/probe mount"), "held-by-mount", "not found");
@@ -111,7 +111,7 @@ static void check_swap(uint32_t index)
 
     snprintf(device, sizeof device, "/dev/nbd%" PRIu32, index);
     if (run("mkswap", "-q", device) != 0 || swapon(device, 0) < 0) {
-        printf("ok held-by-swap # skip\n");
+        skip_check("held-by-swap", "not possible here");
         return;
     }
     check(is_held(index, HOLDER_SWAP, "swap space"), "held-by-swap", "not found");
@@ -124,7 +124,7 @@ static void check_loop(uint32_t index)
 
     snprintf(device, sizeof device, "/dev/nbd%" PRIu32, index);
     if (module_load("loop", &reason) < 0 || run("losetup", "/dev/loop0", device) != 0) {
-        printf("ok held-by-loop # skip\n");
+        skip_check("held-by-loop", "not possible here");
         return;
     }
     check(is_held(index, HOLDER_DEVICE, "held by loop0"), "held-by-loop", "not found");
@@ -138,7 +138,7 @@ static void check_device_mapper(uint32_t index)
     snprintf(command, sizeof command, "dmsetup create probe --table '0 2048 linear /dev/nbd%" PRIu32 " 0'",
              index);
     if (module_load("dm_mod", &reason) < 0 || run("sh", "-c", command) != 0) {
-        printf("ok held-by-device-mapper # skip\n");
+        skip_check("held-by-device-mapper", "not possible here");
         return;
     }
     check(is_held(index, HOLDER_DEVICE, "held by dm-0 (probe)"), "held-by-device-mapper", "not found");

@@ -2,8 +2,7 @@
 /*
  * Every function of netlink/ against a real nbd driver, with servers of its own: threads that speak simple
  * replies. Run it as root on a kernel that may be played with (scripts/lab); it takes and destroys nbd
- * devices. Prints a line "ok NAME" or "not ok NAME: WHY" for each check; the exit status is 1 when one
- * failed.
+ * devices. Speaks TAP; the exit status is 1 when a check failed.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -53,6 +52,7 @@ int main(void)
     uint32_t index, unused;
     int server;
 
+    share_counts();
     alarm(240);
     memcpy(disk, "first", 6);
     expect(uevent_open(&uevents, &reason), 0, "uevents");
@@ -77,5 +77,6 @@ int main(void)
     nbd_events_close(events);
     nbd_netlink_close(netlink);
     uevent_close(uevents);
-    return failures ? EXIT_FAILURE : EXIT_SUCCESS;
+    printf("1..%d\n", counts->checks);
+    return counts->failures ? EXIT_FAILURE : EXIT_SUCCESS;
 }

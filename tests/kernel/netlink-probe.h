@@ -12,7 +12,11 @@
 
 #define BACKEND "nbdctl-probe:disk0"
 
-extern int failures;
+struct counts {
+    int checks, failures;
+};
+
+extern struct counts *counts;
 extern struct netlink_reason reason; /* of the last call */
 
 /* One line; the format says why not. Returns good. */
@@ -21,6 +25,10 @@ bool check(bool good, const char *name, const char *format, ...) __attribute__((
 bool expect(int result, int expected, const char *name);
 /* Where kernels differ: done, or that error. Returns result. */
 int check_either(int result, int error, const char *name);
+
+void skip_check(const char *name, const char *why);
+/* Makes the checks of forked children count as well; before the first. */
+void share_counts(void);
 
 void pause_ms(long ms);
 struct nbd_config plain_config(const int *sockets, size_t count);

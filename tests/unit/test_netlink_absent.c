@@ -1,16 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The conversation on a machine that need not have an nbd driver: tests/kernel has the rest. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 #include <errno.h>
 #include <netlink/errno.h>
 #include <string.h>
 
+#include "cmocka_all.h"
 #include "module.h"
 #include "nbd.h"
 #include "nbd_genl.h"

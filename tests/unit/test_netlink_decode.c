@@ -1,15 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
 #include <errno.h>
 #include <linux/nbd-netlink.h>
+#include <stdlib.h>
 
+#include "cmocka_all.h"
 #include "message.h"
 #include "nbd.h"
 #include "netlink_build.h"

@@ -1,16 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The answers come out of a socket pair, whose sender looks like the kernel: it has no netlink address. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 #include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "cmocka_all.h"
 #include "exchange.h"
 #include "netlink_build.h"
 

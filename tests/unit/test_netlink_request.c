@@ -1,11 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the driver is told, what is refused before it is, and how its refusals read. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 #include <errno.h>
 #include <linux/genetlink.h>
@@ -14,6 +8,7 @@
 #include <netlink/msg.h>
 #include <string.h>
 
+#include "cmocka_all.h"
 #include "message.h"
 #include "nbd_request.h"
 

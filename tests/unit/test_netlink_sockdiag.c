@@ -1,13 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Decoders on made-up answers; everything else against this machine's own kernel, over loopback. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
@@ -18,11 +10,13 @@
 #include <linux/unix_diag.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "cmocka_all.h"
 #include "netlink_build.h"
 #include "sockdiag.h"
 

@@ -1,0 +1,93 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A server that negotiates like any other, and then is odd: for what the kernel side of nbdctl must survive.
+
+usage: odd_server.py PORT KEY=VALUE...
+  size=N flags=N blocks=MIN,PREFERRED,MAX   what it says of its export
+  then=mute     reads are never answered
+  then=close    closes after the negotiation
+  then=extra    sends a byte that nobody asked for
+  then=error    answers every request with EIO
+"""
+import socket
+import struct
+import sys
+import threading
+
+OPTION_REPLY = 0x3E889045565A9
+
+
+def receive(connection, size):
+    data = b""
+    while len(data) < size:
+        piece = connection.recv(size - len(data))
+        if not piece:
+            raise ConnectionError
+        data += piece
+    return data
+
+
+def reply(connection, option, kind, payload=b""):
+    connection.sendall(struct.pack(">QIII", OPTION_REPLY, option, kind, len(payload)) + payload)
+
+
+def describe(connection, option, settings):
+    reply(connection, option, 3, struct.pack(">HQH", 0, settings["size"], settings["flags"]))
+    if settings["blocks"]:
+        reply(connection, option, 3, struct.pack(">HIII", 3, *settings["blocks"]))
+    reply(connection, option, 1)
+
+
+def transmit(connection, settings):
+    then = settings["then"]
+    if then == "close":
+        return
+    if then == "extra":
+        connection.sendall(b"x")
+    while True:
+        header = receive(connection, 28)
+        _, _, command, cookie, _, length = struct.unpack(">IHHQQI", header)
+        if command == 2:
+            return
+        if command == 1:
+            receive(connection, length)
+        if then == "error":
+            connection.sendall(struct.pack(">IIQ", 0x67446698, 5, cookie))
+
+
+def serve(connection, settings):
+    try:
+        connection.sendall(struct.pack(">QQH", 0x4E42444D41474943, 0x49484156454F5054, 3))
+        receive(connection, 4)
+        while True:
+            _, option, length = struct.unpack(">QII", receive(connection, 16))
+            receive(connection, length)
+            if option == 7:
+                describe(connection, option, settings)
+                transmit(connection, settings)
+                return
+            if option == 2:
+                reply(connection, option, 1)
+                return
+            reply(connection, option, 0x80000001)
+    except OSError:
+        pass
+    finally:
+        connection.close()
+
+
+def main():
+    settings = {"size": 1 << 20, "flags": 0x105, "blocks": None, "then": "mute"}
+    for word in sys.argv[2:]:
+        key, value = word.split("=", 1)
+        if key == "blocks":
+            settings[key] = [int(n, 0) for n in value.split(",")]
+        else:
+            settings[key] = value if key == "then" else int(value, 0)
+    listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=serve, args=(connection, settings), daemon=True).start()
+
+
+main()
