@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -37,6 +38,53 @@ const struct held_device *scan_match_path(const struct holder_scan *scan, const 
         !S_ISBLK(st.st_mode))
         return NULL;
     return scan_match_number(scan, major(st.st_rdev), minor(st.st_rdev));
+}
+
+/* Only of these can a holder be missed; the rest means that there is nothing to see. */
+static bool is_shortage(int error)
+{
+    return error == ENOMEM || error == EMFILE || error == ENFILE || error == ENAMETOOLONG;
+}
+
+static int rooted_path(const struct holder_scan *scan, char path[static PATH_MAX], const char *format,
+                       va_list args)
+{
+    int root = snprintf(path, PATH_MAX, "%s", scan->root), n;
+
+    if (root < 0 || root >= PATH_MAX)
+        return -ENAMETOOLONG;
+    n = vsnprintf(path + root, (size_t)(PATH_MAX - root), format, args);
+    return n < 0 || n >= PATH_MAX - root ? -ENAMETOOLONG : 0;
+}
+
+int scan_open_file(const struct holder_scan *scan, FILE **ret, const char *format, ...)
+{
+    char path[PATH_MAX];
+    va_list args;
+    int r;
+
+    va_start(args, format);
+    r = rooted_path(scan, path, format, args);
+    va_end(args);
+    *ret = r < 0 ? NULL : fopen(path, "re");
+    if (r == 0 && !*ret && is_shortage(errno))
+        return -errno;
+    return r;
+}
+
+int scan_open_directory(const struct holder_scan *scan, DIR **ret, const char *format, ...)
+{
+    char path[PATH_MAX];
+    va_list args;
+    int r;
+
+    va_start(args, format);
+    r = rooted_path(scan, path, format, args);
+    va_end(args);
+    *ret = r < 0 ? NULL : opendir(path);
+    if (r == 0 && !*ret && is_shortage(errno))
+        return -errno;
+    return r;
 }
 
 static bool is_known(const struct holder_scan *scan, enum holder_kind kind, const char *device,
@@ -138,8 +186,7 @@ static void cleanup_scan(struct holder_scan **scan)
 int nbd_holders(const char *root, const struct nbd_device *device, pid_t except_pid, struct holder *list,
                 size_t capacity, struct netlink_reason *reason)
 {
-    _cleanup_(cleanup_scan)
-    struct holder_scan *scan = calloc(1, sizeof *scan);
+    _cleanup_(cleanup_scan) struct holder_scan *scan = calloc(1, sizeof *scan);
     int r;
 
     if (!scan)

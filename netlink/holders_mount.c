@@ -61,12 +61,10 @@ static const struct held_device *match_btrfs(const struct holder_scan *scan, con
 {
     _cleanup_closedir_ DIR *directory = NULL;
     const char *base = strrchr(source, '/');
-    char path[PATH_MAX];
     struct dirent *entry;
 
-    if (!base || ktext_path(path, sizeof path, "%s/sys/fs/btrfs", scan->root) < 0)
+    if (!base || scan_open_directory(scan, &directory, "/sys/fs/btrfs") < 0)
         return NULL;
-    directory = opendir(path);
     while (directory && (entry = readdir(directory))) {
         if (entry->d_name[0] == '.' || !btrfs_has(scan->root, entry->d_name, base + 1))
             continue;
@@ -88,53 +86,61 @@ static const struct held_device *match_mount(const struct holder_scan *scan, con
     return device ? device : match_options(scan, mount->options);
 }
 
+/* One line of mountinfo. */
+static int scan_mount(struct holder_scan *scan, char *line, const char *remark)
+{
+    const struct held_device *device;
+    struct mount_line mount;
+
+    line[strcspn(line, "\n")] = '\0';
+    if (mount_line_parse(line, &mount) < 0)
+        return 0;
+    device = match_mount(scan, &mount);
+    return device ? scan_add(scan, HOLDER_MOUNT, device, mount.point, remark) : 0;
+}
+
+/* One line of swaps. */
+static int scan_swap(struct holder_scan *scan, char *line, const char *remark)
+{
+    const struct held_device *device;
+
+    line[strcspn(line, " \t\n")] = '\0';
+    ktext_unescape(line);
+    device = scan_match_path(scan, line);
+    return device ? scan_add(scan, HOLDER_SWAP, device, line, remark) : 0;
+}
+
+typedef int (*scan_line)(struct holder_scan *scan, char *line, const char *remark);
+
+static int scan_lines(struct holder_scan *scan, FILE *file, scan_line function, const char *remark)
+{
+    _cleanup_free_ char *line = NULL;
+    size_t size = 0;
+    int r = 0;
+
+    while (r == 0) {
+        errno = 0;
+        if (getline(&line, &size, file) < 0)
+            /* A process that ends takes the rest of its file with it. */
+            return errno == ENOMEM ? -ENOMEM : 0;
+        r = function(scan, line, remark);
+    }
+    return r;
+}
+
 int scan_mounts_of(struct holder_scan *scan, const char *process, const char *remark)
 {
     _cleanup_fclose_ FILE *file = NULL;
-    _cleanup_free_ char *line = NULL;
-    char path[PATH_MAX];
-    size_t size = 0;
-    ssize_t length;
+    int r = scan_open_file(scan, &file, "/proc/%s/mountinfo", process);
 
-    if (ktext_path(path, sizeof path, "%s/proc/%s/mountinfo", scan->root, process) < 0)
-        return -ENAMETOOLONG;
-    file = fopen(path, "re");
-    if (!file)
-        return errno == ENOMEM ? -ENOMEM : 0;
-    while ((length = getline(&line, &size, file)) > 0) {
-        const struct held_device *device;
-        struct mount_line mount;
-
-        if (line[length - 1] == '\n')
-            line[length - 1] = '\0';
-        if (mount_line_parse(line, &mount) < 0)
-            continue;
-        device = match_mount(scan, &mount);
-        if (device && scan_add(scan, HOLDER_MOUNT, device, mount.point, remark) < 0)
-            return -ENOMEM;
-    }
-    return 0;
+    return file ? scan_lines(scan, file, scan_mount, remark) : r;
 }
 
 int scan_swaps(struct holder_scan *scan)
 {
     _cleanup_fclose_ FILE *file = NULL;
-    _cleanup_free_ char *line = NULL;
-    char path[PATH_MAX];
-    size_t size = 0;
+    int r = scan_open_file(scan, &file, "/proc/swaps");
 
-    if (ktext_path(path, sizeof path, "%s/proc/swaps", scan->root) < 0)
-        return -ENAMETOOLONG;
     /* Absent in a kernel without swap. */
-    file = fopen(path, "re");
-    while (file && getline(&line, &size, file) > 0) {
-        const struct held_device *device;
-
-        line[strcspn(line, " \t\n")] = '\0';
-        ktext_unescape(line);
-        device = scan_match_path(scan, line);
-        if (device && scan_add(scan, HOLDER_SWAP, device, line, "") < 0)
-            return -ENOMEM;
-    }
-    return 0;
+    return file ? scan_lines(scan, file, scan_swap, "") : r;
 }

@@ -138,28 +138,31 @@ static const struct held_device *match_descriptor(const struct holder_scan *scan
     return scan_match_number(scan, st.stx_rdev_major, st.stx_rdev_minor);
 }
 
+/* 1: it does not count, nor will its other descriptors; 0 or -errno. */
+static int add_process(struct holder_scan *scan, const struct held_device *device, const char *process)
+{
+    char command[64], name[NAME_MAX + sizeof command + 32];
+
+    read_command(scan->root, process, command, sizeof command);
+    if (is_udev(command) || is_kernel_thread(scan->root, process))
+        return 1;
+    snprintf(name, sizeof name, "%s (pid %s)", command, process);
+    return scan_add(scan, HOLDER_PROCESS, device, name, "");
+}
+
 static int scan_descriptors(struct holder_scan *scan, const char *process)
 {
     _cleanup_closedir_ DIR *directory = NULL;
-    char path[PATH_MAX], command[64], name[NAME_MAX + sizeof command + 32];
     struct dirent *entry;
+    int r = scan_open_directory(scan, &directory, "/proc/%s/fd", process);
 
-    if (ktext_path(path, sizeof path, "%s/proc/%s/fd", scan->root, process) < 0)
-        return -ENAMETOOLONG;
-    directory = opendir(path);
-    while (directory && (entry = readdir(directory))) {
+    while (r == 0 && directory && (entry = readdir(directory))) {
         const struct held_device *device = match_descriptor(scan, dirfd(directory), entry->d_name);
 
-        if (!device)
-            continue;
-        read_command(scan->root, process, command, sizeof command);
-        if (is_udev(command) || is_kernel_thread(scan->root, process))
-            return 0;
-        snprintf(name, sizeof name, "%s (pid %s)", command, process);
-        if (scan_add(scan, HOLDER_PROCESS, device, name, "") < 0)
-            return -ENOMEM;
+        if (device)
+            r = add_process(scan, device, process);
     }
-    return 0;
+    return r < 0 ? r : 0;
 }
 
 static int scan_process(struct holder_scan *scan, const char *process, struct views *views)
@@ -177,8 +180,7 @@ static int scan_process(struct holder_scan *scan, const char *process, struct vi
 
 int scan_processes(struct holder_scan *scan)
 {
-    _cleanup_(cleanup_views)
-    struct views views = {0};
+    _cleanup_(cleanup_views) struct views views = {0};
     _cleanup_closedir_ DIR *directory = NULL;
     char path[PATH_MAX];
     struct dirent *entry;

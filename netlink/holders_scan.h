@@ -2,6 +2,9 @@
 /* One search for holders: what is searched for, and what was found. Shared by the holders*.c files. */
 #pragma once
 
+#include <dirent.h>
+#include <stdio.h>
+
 #include "sysfs.h"
 
 /* The kernel's DISK_MAX_PARTS and the disk itself. */
@@ -34,6 +37,15 @@ const struct held_device *scan_match_path(const struct holder_scan *scan, const 
  * -ENOMEM. */
 int scan_add(struct holder_scan *scan, enum holder_kind kind, const struct held_device *device,
              const char *name, const char *remark);
+
+/*
+ * Open what is below the root, the caller's to close: 0 and NULL when it is not there (any more) or not ours
+ * to see, -errno when it cannot be told because memory or descriptors ran out.
+ */
+int scan_open_file(const struct holder_scan *scan, FILE **ret, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+int scan_open_directory(const struct holder_scan *scan, DIR **ret, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* The searches: 0 or -errno. What vanishes while they look is no error. */
 int scan_mounts_of(struct holder_scan *scan, const char *process,

@@ -9,23 +9,12 @@
 #include "ktext.h"
 #include "scoped.h"
 
-static int device_directory(const struct holder_scan *scan, const struct held_device *device, char *path,
-                            size_t size)
-{
-    const char *disk = scan->devices[0].name;
-
-    if (device == &scan->devices[0])
-        return ktext_path(path, size, "%s/sys/block/%s", scan->root, disk);
-    return ktext_path(path, size, "%s/sys/block/%s/%s", scan->root, disk, device->name);
-}
-
 /* "dm-0 (vg-root)": the device mapper's own name is what people know it by. */
-static int add_stacked(struct holder_scan *scan, const struct held_device *device, const char *directory,
-                       const char *name)
+static int add_stacked(struct holder_scan *scan, const struct held_device *device, const char *name)
 {
     char path[PATH_MAX], mapped[160], shown[NAME_MAX + sizeof mapped + 4];
 
-    if (ktext_path(path, sizeof path, "%s/%s/dm/name", directory, name) == 0 &&
+    if (ktext_path(path, sizeof path, "%s/sys/block/%s/dm/name", scan->root, name) == 0 &&
         ktext_read(path, mapped, sizeof mapped) > 0)
         snprintf(shown, sizeof shown, "%s (%s)", name, mapped);
     else
@@ -36,17 +25,16 @@ static int add_stacked(struct holder_scan *scan, const struct held_device *devic
 static int scan_holders_of(struct holder_scan *scan, const struct held_device *device)
 {
     _cleanup_closedir_ DIR *directory = NULL;
-    char base[PATH_MAX], path[PATH_MAX];
+    const char *disk = scan->devices[0].name;
+    bool is_disk = device == &scan->devices[0];
     struct dirent *entry;
+    int r =
+        scan_open_directory(scan, &directory, "/sys/block/%s/%s/holders", disk, is_disk ? "." : device->name);
 
-    if (device_directory(scan, device, base, sizeof base) < 0 ||
-        ktext_path(path, sizeof path, "%s/holders", base) < 0)
-        return -ENAMETOOLONG;
-    directory = opendir(path);
-    while (directory && (entry = readdir(directory)))
-        if (entry->d_name[0] != '.' && add_stacked(scan, device, path, entry->d_name) < 0)
-            return -ENOMEM;
-    return 0;
+    while (r == 0 && directory && (entry = readdir(directory)))
+        if (entry->d_name[0] != '.')
+            r = add_stacked(scan, device, entry->d_name);
+    return r;
 }
 
 static int scan_loop(struct holder_scan *scan, const char *name)
@@ -65,14 +53,10 @@ static int scan_loop(struct holder_scan *scan, const char *name)
 static int scan_loops(struct holder_scan *scan)
 {
     _cleanup_closedir_ DIR *directory = NULL;
-    char path[PATH_MAX];
     struct dirent *entry;
-    int r = 0;
+    int r = scan_open_directory(scan, &directory, "/sys/block");
 
-    if (ktext_path(path, sizeof path, "%s/sys/block", scan->root) < 0)
-        return -ENAMETOOLONG;
-    directory = opendir(path);
-    while (directory && r == 0 && (entry = readdir(directory)))
+    while (r == 0 && directory && (entry = readdir(directory)))
         r = scan_loop(scan, entry->d_name);
     return r;
 }

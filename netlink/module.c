@@ -71,8 +71,7 @@ static int absent(const char *name, struct netlink_reason *reason)
 /* The module may be loaded without its file being there: after switch_root, or in an initramfs. */
 static bool is_loaded(struct kmod_ctx *context, const char *name)
 {
-    _cleanup_(cleanup_module)
-    struct kmod_module *module = NULL;
+    _cleanup_(cleanup_module) struct kmod_module *module = NULL;
     int state;
 
     if (kmod_module_new_from_name(context, name, &module) < 0)
@@ -88,8 +87,7 @@ static int insert(struct kmod_list *list)
 
     kmod_list_foreach(item, list)
     {
-        _cleanup_(cleanup_module)
-        struct kmod_module *module = kmod_module_get_module(item);
+        _cleanup_(cleanup_module) struct kmod_module *module = kmod_module_get_module(item);
 
         r = kmod_module_probe_insert_module(module, 0, NULL, NULL, NULL, NULL);
         if (r < 0 && r != -EEXIST)
@@ -100,10 +98,8 @@ static int insert(struct kmod_list *list)
 
 int module_load(const char *name, struct netlink_reason *reason)
 {
-    _cleanup_(cleanup_context)
-    struct kmod_ctx *context = kmod_new(NULL, NULL);
-    _cleanup_(cleanup_list)
-    struct kmod_list *list = NULL;
+    _cleanup_(cleanup_context) struct kmod_ctx *context = kmod_new(NULL, NULL);
+    _cleanup_(cleanup_list) struct kmod_list *list = NULL;
     int r;
 
     if (!context)

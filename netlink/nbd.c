@@ -126,8 +126,7 @@ static void ask_for_words(struct nl_sock *socket)
 
 int nbd_netlink_open(struct nbd_netlink **ret, bool load_module, struct netlink_reason *reason)
 {
-    _cleanup_(nbd_netlink_closep)
-    struct nbd_netlink *netlink = calloc(1, sizeof *netlink);
+    _cleanup_(nbd_netlink_closep) struct nbd_netlink *netlink = calloc(1, sizeof *netlink);
     int r;
 
     if (netlink)

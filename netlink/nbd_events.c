@@ -47,8 +47,7 @@ static int join_group(struct nl_sock *socket, struct netlink_reason *reason)
 
 int nbd_events_open(struct nbd_events **ret, struct netlink_reason *reason)
 {
-    _cleanup_(nbd_events_closep)
-    struct nbd_events *events = calloc(1, sizeof *events);
+    _cleanup_(nbd_events_closep) struct nbd_events *events = calloc(1, sizeof *events);
     int r;
 
     if (events)

@@ -92,18 +92,17 @@ static void query_close(struct query **query)
     free(*query);
 }
 
-static int query_open(struct query **ret)
+/* NULL with errno. */
+static struct query *query_open(void)
 {
-    _cleanup_(query_close)
-    struct query *query = calloc(1, sizeof *query);
+    _cleanup_(query_close) struct query *query = calloc(1, sizeof *query);
 
     if (!query)
-        return -ENOMEM;
+        return NULL;
     query->socket = mnl_socket_open2(NETLINK_SOCK_DIAG, SOCK_CLOEXEC);
     if (!query->socket || mnl_socket_bind(query->socket, 0, MNL_SOCKET_AUTOPID) < 0)
-        return -errno;
-    *ret = steal_ptr(&query);
-    return 0;
+        return NULL;
+    return steal_ptr(&query);
 }
 
 static void split_cookie(uint64_t cookie, uint32_t halves[static 2])
@@ -112,27 +111,33 @@ static void split_cookie(uint64_t cookie, uint32_t halves[static 2])
     halves[1] = (uint32_t)(cookie >> 32);
 }
 
+static void put_ends4(struct inet_diag_sockid *id, const struct sockaddr_in *local,
+                      const struct sockaddr_in *remote)
+{
+    id->idiag_sport = local->sin_port;
+    id->idiag_dport = remote->sin_port;
+    id->idiag_src[0] = local->sin_addr.s_addr;
+    id->idiag_dst[0] = remote->sin_addr.s_addr;
+}
+
+/* The kernel itself looks an IPv4-mapped pair up as IPv4. */
+static void put_ends6(struct inet_diag_sockid *id, const struct sockaddr_in6 *local,
+                      const struct sockaddr_in6 *remote)
+{
+    id->idiag_sport = local->sin6_port;
+    id->idiag_dport = remote->sin6_port;
+    memcpy(id->idiag_src, &local->sin6_addr, sizeof id->idiag_src);
+    memcpy(id->idiag_dst, &remote->sin6_addr, sizeof id->idiag_dst);
+}
+
 static void put_ends(struct inet_diag_sockid *id, const struct socket_identity *identity)
 {
-    struct sockaddr_in local, remote;
-    struct sockaddr_in6 local6, remote6;
+    const void *local = &identity->local, *remote = &identity->remote;
 
-    if (identity->local.ss_family == AF_INET) {
-        memcpy(&local, &identity->local, sizeof local);
-        memcpy(&remote, &identity->remote, sizeof remote);
-        id->idiag_sport = local.sin_port;
-        id->idiag_dport = remote.sin_port;
-        memcpy(id->idiag_src, &local.sin_addr, sizeof local.sin_addr);
-        memcpy(id->idiag_dst, &remote.sin_addr, sizeof remote.sin_addr);
-        return;
-    }
-    /* The kernel itself looks an IPv4-mapped pair up as IPv4. */
-    memcpy(&local6, &identity->local, sizeof local6);
-    memcpy(&remote6, &identity->remote, sizeof remote6);
-    id->idiag_sport = local6.sin6_port;
-    id->idiag_dport = remote6.sin6_port;
-    memcpy(id->idiag_src, &local6.sin6_addr, sizeof local6.sin6_addr);
-    memcpy(id->idiag_dst, &remote6.sin6_addr, sizeof remote6.sin6_addr);
+    if (identity->local.ss_family == AF_INET)
+        put_ends4(id, local, remote);
+    else
+        put_ends6(id, local, remote);
 }
 
 static struct nlmsghdr *put_header(struct query *query, int flags)
@@ -241,12 +246,9 @@ static int query_view(struct query *query, const struct socket_identity *identit
 int socket_view(const struct socket_identity *identity, struct socket_view *view,
                 struct netlink_reason *reason)
 {
-    _cleanup_(query_close)
-    struct query *query = NULL;
-    int r = query_open(&query);
+    _cleanup_(query_close) struct query *query = query_open();
+    int r = query ? query_view(query, identity, view) : -errno;
 
-    if (r == 0)
-        r = query_view(query, identity, view);
     if (r == -ENOENT)
         return netlink_fail(reason, ENOENT, NULL, "the connection is gone");
     if (r == -EOPNOTSUPP || r == -EPROTONOSUPPORT)

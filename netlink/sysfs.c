@@ -211,8 +211,7 @@ static void cleanup_array(struct device_array *array)
 
 int nbd_device_list(const char *root, struct nbd_device **list, struct netlink_reason *reason)
 {
-    _cleanup_(cleanup_array)
-    struct device_array array = {0};
+    _cleanup_(cleanup_array) struct device_array array = {0};
     _cleanup_closedir_ DIR *directory = NULL;
     char path[PATH_MAX];
     struct dirent *entry;

@@ -54,8 +54,7 @@ static void enlarge_buffer(int fd)
 
 int uevent_open(struct uevent_socket **ret, struct netlink_reason *reason)
 {
-    _cleanup_(uevent_closep)
-    struct uevent_socket *socket = calloc(1, sizeof *socket);
+    _cleanup_(uevent_closep) struct uevent_socket *socket = calloc(1, sizeof *socket);
 
     if (!socket)
         return netlink_fail(reason, ENOMEM, NULL, "out of memory");

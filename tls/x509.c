@@ -23,7 +23,7 @@ struct folder {
     bool ca, crl, certificate, key;
 };
 
-/* A path below the folder. -ENAMETOOLONG is told by open(2) when it is cut. */
+/* A path below the folder, whose own path stat(2) has found short enough. */
 struct file_name {
     char path[4096 + 32];
 };
@@ -42,6 +42,24 @@ static bool is_there(const struct folder *folder, const char *name)
     return access(in_folder(folder, name).path, F_OK) == 0 || errno != ENOENT;
 }
 
+/* One without the other is of no use. */
+static int check_complete(const struct folder *folder, bool no_verify, struct tls_reason *reason)
+{
+    bool wants_ca = folder->chosen && !folder->ca && !no_verify;
+    const char *wanted = folder->certificate && !folder->key   ? "client-key.pem"
+                         : folder->key && !folder->certificate ? "client-cert.pem"
+                                                               : NULL;
+    int r;
+
+    if (!wants_ca && !wanted)
+        return 0;
+    r = tls_fail(reason, ENOENT, "there is no %s%s%s in %s", wants_ca ? "ca-cert.pem" : wanted,
+                 wants_ca && wanted ? " and no " : "", wants_ca && wanted ? wanted : "", tls_shown(folder->path));
+    return tls_hint(reason, r, "%s",
+                    wants_ca ? "ca-cert.pem holds the authorities that may have signed the server's certificate"
+                             : "client-cert.pem and client-key.pem say who we are: both or neither");
+}
+
 static int survey(struct folder *folder, bool no_verify, struct tls_reason *reason)
 {
     struct stat st;
@@ -55,14 +73,7 @@ static int survey(struct folder *folder, bool no_verify, struct tls_reason *reas
     folder->crl = is_there(folder, "ca-crl.pem");
     folder->certificate = is_there(folder, "client-cert.pem");
     folder->key = is_there(folder, "client-key.pem");
-    if (folder->chosen && !folder->ca && !no_verify)
-        return tls_hint(reason, tls_fail(reason, ENOENT, "%s has no ca-cert.pem", tls_shown(folder->path)),
-                        "it holds the authorities that the server's certificate may be signed by");
-    if (folder->certificate != folder->key)
-        return tls_fail(reason, ENOENT, "%s has %s but no %s", tls_shown(folder->path),
-                        folder->key ? "client-key.pem" : "client-cert.pem",
-                        folder->key ? "client-cert.pem" : "client-key.pem");
-    return 0;
+    return check_complete(folder, no_verify, reason);
 }
 
 static int keep_trust(struct tls_credentials *credentials, const char *where, struct tls_reason *reason)
@@ -174,7 +185,7 @@ static int check_key(const char *path, const gnutls_datum_t *pem, struct tls_rea
         return tls_fail(reason, ENOMEM, "out of memory");
     r = gnutls_x509_privkey_import2(key, pem, GNUTLS_X509_FMT_PEM, NULL, 0);
     gnutls_x509_privkey_deinit(key);
-    if (r == GNUTLS_E_DECRYPTION_FAILED || r == GNUTLS_E_PKCS8_KERNEL_KEY_ENCRYPTED)
+    if (r == GNUTLS_E_DECRYPTION_FAILED)
         return tls_fail(reason, EINVAL, "%s is protected by a password", tls_shown(path));
     return r < 0 ? not_pem(path, "private key", r, reason) : 0;
 }

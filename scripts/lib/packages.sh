@@ -22,6 +22,7 @@ package_group() {
 	build) echo meson ninja-build gcc pkg-config libnl-3-dev libnl-genl-3-dev libmnl-dev libkmod-dev \
 		libgnutls28-dev libjson-c-dev libcmocka-dev libsystemd-dev scdoc ;;
 	# libFuzzer and the sanitizers are in libclang-rt; llvm has the symbolizer and the coverage tools
+	test) echo valgrind shellcheck python3 git ;;
 	clang) echo clang clang-tidy clang-format libclang-rt-dev llvm ;;
 	servers) echo qemu-utils nbdkit libnbd-bin fio e2fsprogs xfsprogs fdisk gnutls-bin patchelf ;;
 	lab) echo patchelf iproute2 kmod nftables slirp4netns busybox-static util-linux mount e2fsprogs ;;

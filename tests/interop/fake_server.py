@@ -12,6 +12,7 @@ import select
 import socket
 import struct
 import threading
+import time
 
 from harness import Address, Failure, check, check_equal
 
@@ -434,7 +435,7 @@ class FakeServer:
         return self.address.uri(export, scheme)
 
     def __enter__(self):
-        self._start(self._accept)
+        threading.Thread(target=self._accept, daemon=True).start()
         return self
 
     def __exit__(self, kind, *_):
@@ -470,20 +471,17 @@ class FakeServer:
         except Exception as wrong:  # told by the thread of the test
             self._wrong.append(wrong)
 
-    def _check(self):
-        for thread in self._threads:
-            thread.join(10)
-            check(not thread.is_alive(), "the client has ended but its connection has not")
-        if self._wrong:
-            raise self._wrong[0]
-
-    def lefts(self):
-        """How the clients left, once they all have."""
-        self._check_peers()
+    def lefts(self, count=1):
+        """How the clients left; count of them must have come, and all be gone soon."""
+        deadline = time.monotonic() + 10
+        while len(self.peers) < count and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._check()
         return [peer.left for peer in self.peers]
 
-    def _check_peers(self):
-        for thread in self._threads[1:]:
+    def _check(self):
+        for thread in list(self._threads):
             thread.join(10)
+            check(not thread.is_alive(), "the client has ended but its connection has not")
         if self._wrong:
             raise self._wrong[0]

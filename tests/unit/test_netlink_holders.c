@@ -209,7 +209,8 @@ static void devices_on_top_are_found(void **state)
 {
     const struct tree *tree = *state;
 
-    tree_file(tree, "sys/block/nbd1/holders/dm-0/dm/name", "vg-root\n");
+    tree_folder(tree, "sys/block/nbd1/holders/dm-0");
+    tree_file(tree, "sys/block/dm-0/dm/name", "vg-root\n");
     tree_folder(tree, "sys/block/nbd1/nbd1p1/holders/md127");
     tree_file(tree, "sys/block/loop3/loop/backing_file", "/dev/nbd1p2\n");
     tree_file(tree, "sys/block/loop4/loop/backing_file", "/var/nbd1p2\n");
