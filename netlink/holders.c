@@ -46,8 +46,8 @@ static bool is_shortage(int error)
     return error == ENOMEM || error == EMFILE || error == ENFILE || error == ENAMETOOLONG;
 }
 
-static int rooted_path(const struct holder_scan *scan, char path[static PATH_MAX], const char *format,
-                       va_list args)
+static __attribute__((format(printf, 3, 0))) int
+rooted_path(const struct holder_scan *scan, char path[static PATH_MAX], const char *format, va_list args)
 {
     int root = snprintf(path, PATH_MAX, "%s", scan->root), n;
 

@@ -49,9 +49,8 @@ static int read_text(const char *root, uint32_t index, const char *attribute, ch
 struct number {
     const char *attribute;
     uint64_t max;
-    bool required;
     uint64_t value; /* 0 when the attribute is absent */
-    bool present;
+    bool required, present;
 };
 
 static int read_number(const char *root, uint32_t index, struct number *number)

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Alerts of the server (RFC 8446, section 6). In TLS 1.3 a server judges our certificate after the handshake is
- * done on our side, so that its alert answers our first bytes.
+ * Alerts of the server (RFC 8446, section 6). In TLS 1.3 a server judges our certificate after the handshake
+ * is done on our side, so that its alert answers our first bytes.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "tls_internal.h"
 
-/* Without names in GnuTLS 3.7. */
+/* Without a name in GnuTLS 3.7. */
 #define ALERT_BAD_CERTIFICATE_STATUS 113
 
 static const char *alert_name(gnutls_alert_description_t alert)
@@ -18,14 +18,16 @@ static const char *alert_name(gnutls_alert_description_t alert)
     return name ? name : "unknown";
 }
 
-static int wrong_key(const struct tls_session *session, gnutls_alert_description_t alert, struct tls_reason *reason)
+static int wrong_key(const struct tls_session *session, gnutls_alert_description_t alert,
+                     struct tls_reason *reason)
 {
     const char *user = session->credentials->user;
 
     if (alert == GNUTLS_A_UNKNOWN_PSK_IDENTITY)
         return tls_fail(reason, EKEYREJECTED, "the server does not know the user \"%s\"", tls_shown(user));
     return tls_hint(reason,
-                    tls_fail(reason, EKEYREJECTED, "the server refuses the pre-shared key of the user \"%s\" (alert: %s)",
+                    tls_fail(reason, EKEYREJECTED,
+                             "the server refuses the pre-shared key of the user \"%s\" (alert: %s)",
                              tls_shown(user), alert_name(alert)),
                     "the key is another one there, or the user is unknown: servers do not tell which");
 }
@@ -34,12 +36,14 @@ static int no_agreement(const struct tls_session *session, gnutls_alert_descript
                         struct tls_reason *reason)
 {
     bool psk = session->credentials->type == TLS_TYPE_PSK;
-    int r = tls_fail(reason, EPROTO, "the server and we have no TLS parameters in common (alert: %s)", alert_name(alert));
+    int r = tls_fail(reason, EPROTO, "the server and we have no TLS parameters in common (alert: %s)",
+                     alert_name(alert));
 
-    return tls_hint(reason, r, "%s",
-                    psk ? "perhaps the server wants X.509 certificates, knows no such user, or lacks TLS 1.3 with "
-                          "(EC)DHE-PSK"
-                        : "perhaps the server wants pre-shared keys, or lacks TLS 1.3");
+    return tls_hint(
+        reason, r, "%s",
+        psk ? "perhaps the server wants X.509 certificates, knows no such user, or lacks TLS 1.3 with "
+              "(EC)DHE-PSK"
+            : "perhaps the server wants pre-shared keys, or lacks TLS 1.3");
 }
 
 static int our_certificate(const struct tls_session *session, gnutls_alert_description_t alert,
@@ -48,10 +52,12 @@ static int our_certificate(const struct tls_session *session, gnutls_alert_descr
     int error = alert == GNUTLS_A_CERTIFICATE_EXPIRED ? EKEYEXPIRED : EKEYREJECTED;
 
     if (alert == GNUTLS_A_CERTIFICATE_REQUIRED || !session->credentials->has_certificate)
-        return tls_hint(reason,
-                        tls_fail(reason, error, "the server demands a client certificate (alert: %s)", alert_name(alert)),
-                        "put client-cert.pem and client-key.pem into the folder of certificates");
-    return tls_fail(reason, error, "the server refuses our client certificate (alert: %s)", alert_name(alert));
+        return tls_hint(
+            reason,
+            tls_fail(reason, error, "the server demands a client certificate (alert: %s)", alert_name(alert)),
+            "put client-cert.pem and client-key.pem into the folder of certificates");
+    return tls_fail(reason, error, "the server refuses our client certificate (alert: %s)",
+                    alert_name(alert));
 }
 
 static int told(gnutls_alert_description_t alert, int error, const char *text, struct tls_reason *reason)
@@ -69,8 +75,9 @@ int tls_alert_error(const struct tls_session *session, struct tls_reason *reason
     case GNUTLS_A_DECRYPT_ERROR:
     case GNUTLS_A_DECRYPTION_FAILED:
     case GNUTLS_A_BAD_RECORD_MAC:
-        return psk && !session->established ? wrong_key(session, alert, reason)
-                                            : told(alert, EPROTO, "the server finds our TLS messages wrong", reason);
+        return psk && !session->established
+                   ? wrong_key(session, alert, reason)
+                   : told(alert, EPROTO, "the server finds our TLS messages wrong", reason);
     case GNUTLS_A_UNKNOWN_PSK_IDENTITY:
         return psk ? wrong_key(session, alert, reason) : no_agreement(session, alert, reason);
     case GNUTLS_A_HANDSHAKE_FAILURE:
@@ -79,7 +86,6 @@ int tls_alert_error(const struct tls_session *session, struct tls_reason *reason
     case GNUTLS_A_PROTOCOL_VERSION:
         return no_agreement(session, alert, reason);
     case GNUTLS_A_CERTIFICATE_REQUIRED:
-    case GNUTLS_A_NO_CERTIFICATE:
     case GNUTLS_A_BAD_CERTIFICATE:
     case GNUTLS_A_UNSUPPORTED_CERTIFICATE:
     case GNUTLS_A_CERTIFICATE_REVOKED:
@@ -95,6 +101,7 @@ int tls_alert_error(const struct tls_session *session, struct tls_reason *reason
     case GNUTLS_A_INTERNAL_ERROR:
         return told(alert, EPROTO, "the server failed by itself", reason);
     default:
-        return tls_fail(reason, EPROTO, "the server broke TLS off with alert %d (%s)", (int)alert, alert_name(alert));
+        return tls_fail(reason, EPROTO, "the server broke TLS off with alert %d (%s)", (int)alert,
+                        alert_name(alert));
     }
 }

@@ -8,12 +8,13 @@
 
 /*
  * CHACHA20-POLY1305 comes first although AES instructions can be faster: a GnuTLS server changes its keys by
- * itself after 2^24 records of AES-GCM, never with CHACHA20-POLY1305, and a change of keys ends a connection that
- * the kernel drives. RSA keys below 2048 bits and their like are too weak (%PROFILE_MEDIUM).
+ * itself after 2^24 records of AES-GCM, never with CHACHA20-POLY1305, and a change of keys ends a connection
+ * that the kernel drives. RSA keys below 2048 bits and their like are too weak (%PROFILE_MEDIUM).
  */
-#define COMMON "NORMAL:%PROFILE_MEDIUM:%SAFE_RENEGOTIATION:-CIPHER-ALL:+CHACHA20-POLY1305:+AES-128-GCM"
-/* AES-256-GCM only here: with a pre-shared key it fails on GnuTLS before 3.8 (it binds the key with SHA-256). */
-#define X509 ":+AES-256-GCM:-KX-ALL:+ECDHE-ECDSA:+ECDHE-RSA:+DHE-RSA"
+#define COMMON   "NORMAL:%PROFILE_MEDIUM:%SAFE_RENEGOTIATION:-CIPHER-ALL:+CHACHA20-POLY1305:+AES-128-GCM"
+/* AES-256-GCM only here: with a pre-shared key it fails on GnuTLS before 3.8 (it binds the key with SHA-256).
+ */
+#define X509     ":+AES-256-GCM:-KX-ALL:+ECDHE-ECDSA:+ECDHE-RSA:+DHE-RSA"
 /* Forward secrecy always; plain PSK, where whoever learns the key later reads everything, never. */
 #define PSK      ":-KX-ALL:+ECDHE-PSK:+DHE-PSK"
 #define ONLY_13  ":-VERS-ALL:+VERS-TLS1.3"
@@ -64,7 +65,8 @@ static int choose_type(struct tls_credentials *credentials, const struct tls_pol
     case TLS_TYPE_ANON:
         break;
     }
-    return tls_hint(reason, tls_fail(reason, EINVAL, "anonymous TLS authenticates nobody: anyone can be the server"),
+    return tls_hint(reason,
+                    tls_fail(reason, EINVAL, "anonymous TLS authenticates nobody: anyone can be the server"),
                     "use pre-shared keys or X.509 certificates");
 }
 

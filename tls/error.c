@@ -44,15 +44,18 @@ int tls_session_error(const struct tls_session *session, int gnutls_error, struc
     case GNUTLS_E_NO_CERTIFICATE_FOUND:
         return tls_fail(reason, EKEYREJECTED, "the server has shown no certificate");
     case GNUTLS_E_UNSUPPORTED_VERSION_PACKET:
-        return session->established ? tls_fail(reason, EPROTO, "the server sends a broken TLS record") : not_tls(reason);
+        return session->established ? tls_fail(reason, EPROTO, "the server sends a broken TLS record")
+                                    : not_tls(reason);
     case GNUTLS_E_UNEXPECTED_PACKET_LENGTH:
-        return session->ended ? connection_lost(session, reason)
-                              : tls_fail(reason, EPROTO, "the server sends a TLS message of the wrong length");
+        return session->ended
+                   ? connection_lost(session, reason)
+                   : tls_fail(reason, EPROTO, "the server sends a TLS message of the wrong length");
     case GNUTLS_E_RECORD_OVERFLOW:
         return tls_fail(reason, EPROTO, "the server sends a TLS record that is too long");
     case GNUTLS_E_DECRYPTION_FAILED:
-        return tls_fail(reason, EPROTO, "a TLS record of the server's does not decrypt: it was changed on the way, "
-                                        "or the keys differ");
+        return tls_fail(reason, EPROTO,
+                        "a TLS record of the server's does not decrypt: it was changed on the way, "
+                        "or the keys differ");
     case GNUTLS_E_GOT_APPLICATION_DATA:
         return tls_fail(reason, EPROTO, "the server sends data before the TLS handshake is finished");
     case GNUTLS_E_UNEXPECTED_PACKET:
@@ -60,13 +63,15 @@ int tls_session_error(const struct tls_session *session, int gnutls_error, struc
         return tls_fail(reason, EPROTO, "the server sends a TLS message out of order");
     case GNUTLS_E_REHANDSHAKE:
     case GNUTLS_E_REAUTH_REQUEST:
-        return tls_fail(reason, EPROTO, "the server wants to repeat the TLS handshake, which is not supported");
+        return tls_fail(reason, EPROTO,
+                        "the server wants to repeat the TLS handshake, which is not supported");
     case GNUTLS_E_DH_PRIME_UNACCEPTABLE:
     case GNUTLS_E_INSUFFICIENT_SECURITY:
         return tls_fail(reason, EKEYREJECTED, "the server offers too weak a key exchange: %s",
                         gnutls_strerror(gnutls_error));
     default:
-        return session->established ? tls_fail_gnutls(reason, EPROTO, gnutls_error, "TLS fails")
-                                    : tls_fail_gnutls(reason, EPROTO, gnutls_error, "the TLS handshake fails");
+        return session->established
+                   ? tls_fail_gnutls(reason, EPROTO, gnutls_error, "TLS fails")
+                   : tls_fail_gnutls(reason, EPROTO, gnutls_error, "the TLS handshake fails");
     }
 }

@@ -23,7 +23,8 @@ static void describe_key_exchange(struct tls_session *session)
 {
     gnutls_kx_algorithm_t kx = gnutls_kx_get(session->gnutls);
     const char *group = gnutls_group_get_name(gnutls_group_get(session->gnutls));
-    const char *signature = gnutls_sign_get_name((gnutls_sign_algorithm_t)gnutls_sign_algorithm_get(session->gnutls));
+    const char *signature =
+        gnutls_sign_get_name((gnutls_sign_algorithm_t)gnutls_sign_algorithm_get(session->gnutls));
     bool psk = session->credentials->type == TLS_TYPE_PSK;
     bool dhe = kx == GNUTLS_KX_DHE_RSA || kx == GNUTLS_KX_DHE_DSS || kx == GNUTLS_KX_DHE_PSK;
 
@@ -43,7 +44,8 @@ static bool is_authenticated(const struct tls_session *session)
 
     if (session->credentials->type == TLS_TYPE_PSK)
         return server == GNUTLS_CRD_PSK && (kx == GNUTLS_KX_ECDHE_PSK || kx == GNUTLS_KX_DHE_PSK);
-    return server == GNUTLS_CRD_CERTIFICATE && gnutls_certificate_type_get(session->gnutls) == GNUTLS_CRT_X509;
+    return server == GNUTLS_CRD_CERTIFICATE &&
+           gnutls_certificate_type_get(session->gnutls) == GNUTLS_CRT_X509;
 }
 
 static int finish(struct tls_session *session, struct tls_reason *reason)

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What the server says in the handshake and after it that matters to the kernel and that GnuTLS keeps to itself:
- * the largest record it takes (RFC 8449), and that it changes its keys.
+ * What the server says in the handshake and after it that matters to the kernel and that GnuTLS keeps to
+ * itself: the largest record it takes (RFC 8449), and that it changes its keys.
  */
 #include "tls_internal.h"
 
 #define EXTENSION_RECORD_SIZE_LIMIT 28
 /* A ServerHello before its extensions: version and random; session id; cipher suite and compression. */
-#define HELLO_FIXED  34
-#define HELLO_CHOICE 3
+#define HELLO_FIXED                 34
+#define HELLO_CHOICE                3
 
 static int take_extension(void *opaque, unsigned id, const unsigned char *data, unsigned size)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What GnuTLS's servers, psktool, qemu and libnbd write and read: lines of user:hex, and #hex:hex where psktool
- * has to encode a name (one with a colon). A line that begins with # and is not of that form is a comment.
- * Stricter than they are, who skip what they do not understand and take the first of two keys.
+ * What GnuTLS's servers, psktool, qemu and libnbd write and read: lines of user:hex, and #hex:hex where
+ * psktool has to encode a name (one with a colon). A line that begins with # and is not of that form is a
+ * comment. Stricter than they are, who skip what they do not understand and take the first of two keys.
  */
 #include "psk.h"
 
@@ -80,9 +80,11 @@ static int take_user(const char *name, size_t length, struct psk_entry *entry, s
     if (length == 0)
         return tls_fail(reason, EINVAL, "line %zu has no user before the colon", entry->line);
     if (encoded && length % 2 == 0)
-        return tls_fail(reason, EINVAL, "line %zu: the encoded user has an odd number of hex digits", entry->line);
+        return tls_fail(reason, EINVAL, "line %zu: the encoded user has an odd number of hex digits",
+                        entry->line);
     if (size > PSK_USER_MAX)
-        return tls_fail(reason, EINVAL, "line %zu: the user is longer than %d bytes", entry->line, PSK_USER_MAX);
+        return tls_fail(reason, EINVAL, "line %zu: the user is longer than %d bytes", entry->line,
+                        PSK_USER_MAX);
     if (encoded)
         decode(name + 1, length - 1, (unsigned char *)entry->user);
     else
@@ -98,11 +100,13 @@ static int take_key(const char *hex, size_t size, struct psk_entry *entry, struc
     if (size == 0)
         return tls_fail(reason, EINVAL, "line %zu has no key after the colon", entry->line);
     if (!is_hex(hex, size))
-        return tls_fail(reason, EINVAL, "line %zu: the key has other characters than hex digits", entry->line);
+        return tls_fail(reason, EINVAL, "line %zu: the key has other characters than hex digits",
+                        entry->line);
     if (size % 2 != 0)
         return tls_fail(reason, EINVAL, "line %zu: the key has an odd number of hex digits", entry->line);
     if (size > 2 * PSK_KEY_MAX)
-        return tls_fail(reason, EINVAL, "line %zu: the key is longer than %d bytes", entry->line, PSK_KEY_MAX);
+        return tls_fail(reason, EINVAL, "line %zu: the key is longer than %d bytes", entry->line,
+                        PSK_KEY_MAX);
     entry->hex = hex;
     entry->hex_size = size;
     return 0;
@@ -189,7 +193,8 @@ static int not_found(const struct search *search, struct tls_reason *reason)
                     search->entries > NAMED_USERS ? ", ..." : "");
 }
 
-int psk_find(const char *text, size_t size, const char *user, struct psk_entry *entry, struct tls_reason *reason)
+int psk_find(const char *text, size_t size, const char *user, struct psk_entry *entry,
+             struct tls_reason *reason)
 {
     struct search search = {.user = user};
     int r;

@@ -42,12 +42,14 @@ static int check_private(const char *path, const struct stat *st, struct tls_rea
 {
     if (st->st_uid != 0 && st->st_uid != geteuid())
         return tls_hint(reason,
-                        tls_fail(reason, EACCES, "%s belongs to another user (uid %u): it is no secret of ours",
+                        tls_fail(reason, EACCES,
+                                 "%s belongs to another user (uid %u): it is no secret of ours",
                                  tls_shown(path), (unsigned)st->st_uid),
                         "the file must belong to root or to the user who runs this");
     if (st->st_mode & (S_IRWXG | S_IRWXO))
         return tls_hint(reason,
-                        tls_fail(reason, EACCES, "group or others can reach the secret in %s (mode %04o, wanted 0600)",
+                        tls_fail(reason, EACCES,
+                                 "group or others can reach the secret in %s (mode %04o, wanted 0600)",
                                  tls_shown(path), (unsigned)(st->st_mode & 07777)),
                         "chmod 0600 %s", tls_shown(path));
     return 0;

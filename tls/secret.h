@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Memory for secrets: locked and left out of core dumps where the system allows, wiped when it is given back. */
+/* Memory for secrets: locked and left out of core dumps where the system allows, wiped when it is given back.
+ */
 #pragma once
 
 #include <stdbool.h>

@@ -44,7 +44,8 @@ static void want_identity(struct tls_session *session)
     else if (inet_pton(AF_INET6, session->hostname, session->address) == 1)
         size = sizeof(struct in6_addr);
     session->is_address = size > 0;
-    session->wanted[0] = (gnutls_typed_vdata_st){.type = GNUTLS_DT_KEY_PURPOSE_OID, .data = (unsigned char *)purpose};
+    session->wanted[0] =
+        (gnutls_typed_vdata_st){.type = GNUTLS_DT_KEY_PURPOSE_OID, .data = (unsigned char *)purpose};
     session->wanted[1] = (gnutls_typed_vdata_st){
         .type = size ? GNUTLS_DT_IP_ADDRESS : GNUTLS_DT_DNS_HOSTNAME,
         .data = size ? session->address : (unsigned char *)session->hostname,
@@ -60,8 +61,10 @@ static int set_identity(struct tls_session *session, const char *hostname, struc
 
     if (!hostname || !*hostname) {
         if (verify)
-            return tls_hint(reason, tls_fail(reason, EINVAL, "there is no name to check the server's certificate against"),
-                            "say which name it must carry (tls-hostname)");
+            return tls_hint(
+                reason,
+                tls_fail(reason, EINVAL, "there is no name to check the server's certificate against"),
+                "say which name it must carry (tls-hostname)");
         return 0;
     }
     if (take_hostname(session, hostname) < 0)
@@ -71,7 +74,8 @@ static int set_identity(struct tls_session *session, const char *hostname, struc
         gnutls_session_set_verify_cert2(session->gnutls, session->wanted, 2, 0);
     if (session->is_address)
         return 0;
-    r = gnutls_server_name_set(session->gnutls, GNUTLS_NAME_DNS, session->hostname, strlen(session->hostname));
+    r = gnutls_server_name_set(session->gnutls, GNUTLS_NAME_DNS, session->hostname,
+                               strlen(session->hostname));
     return r < 0 ? tls_fail(reason, EINVAL, "\"%s\" is not a host name", tls_shown(session->hostname)) : 0;
 }
 
@@ -176,7 +180,8 @@ ssize_t tls_write(struct tls_session *session, const uint8_t *from, size_t size,
 
     if (usable < 0 || size == 0)
         return usable;
-    /* What GnuTLS has encrypted it sends before anything else: the caller's bytes may have moved, not changed. */
+    /* What GnuTLS has encrypted it sends before anything else: the caller's bytes may have moved, not
+     * changed. */
     r = session->unsent ? gnutls_record_send(session->gnutls, NULL, 0)
                         : gnutls_record_send(session->gnutls, from, size);
     if (is_again(r)) {

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * TLS for NBD, client side, with GnuTLS: credentials and policy, a handshake that never blocks, records while the NBD options
- * are negotiated, and then the session's keys into the kernel (Documentation/networking/tls.rst), which goes on
- * with no process in the data path. Nothing here prints, opens sockets, or knows of NBD.
+ * TLS for NBD, client side, with GnuTLS: credentials and policy, a handshake that never blocks, records while
+ * the NBD options are negotiated, and then the session's keys into the kernel
+ * (Documentation/networking/tls.rst), which goes on with no process in the data path. Nothing here prints,
+ * opens sockets, or knows of NBD.
  *
- * Secrets (PSK, private keys, traffic keys) live in memory of this library only, locked and left out of core dumps where
- * the system allows, and are wiped on every path.
+ * Secrets: the pre-shared key and the private key are read into memory of this library that is locked, left
+ * out of core dumps where the system allows, and wiped on every path. What GnuTLS itself needs during a
+ * session (traffic keys, its form of the private key, the pre-shared key during a handshake) is in its own
+ * heap, which it wipes: a process that must not leave them in a core dump says so with
+ * prctl(PR_SET_DUMPABLE).
  */
 #pragma once
 
@@ -17,7 +21,7 @@
 /* Why, for a person: one line, escaped for a terminal, never a secret. Set whenever -errno is returned. */
 struct tls_reason {
     char text[512];
-    char hint[384];
+    char hint[384]; /* what to try; may be empty */
 };
 
 enum tls_type {
@@ -30,70 +34,119 @@ enum tls_type {
 /* What the user asked for. Strings are the caller's and need live only for the call; NULL: not given. */
 struct tls_policy {
     enum tls_type type;
-    const char *psk_file;     /* lines of user:hex (qemu, libnbd, psktool) */
-    const char *user;         /* PSK identity; NULL: the login name, then the file's only user (or an error that names them) */
-    const char *certificates; /* folder with ca-cert.pem client-cert.pem client-key.pem ca-crl.pem; NULL: /etc/pki/nbdctl where it
-                                 exists, then the system's trust store */
-    bool no_verify;           /* --tls-verify-peer=no: X.509 without any check of the server */
-    const char *priority;     /* GnuTLS priority string; NULL: ours */
-    bool allow_tls12;         /* TLS 1.2 with GCM as a fallback */
+    const char *psk_file; /* lines of user:hex (qemu, libnbd, psktool) */
+    const char *user;     /* PSK identity; NULL: the login name, then the file's only user (or an error that
+                             names them) */
+    /*
+     * Folder with ca-cert.pem, client-cert.pem and client-key.pem (both or neither), ca-crl.pem (optional).
+     * One that is named must have a ca-cert.pem (unless no_verify). NULL: /etc/pki/nbdctl where that exists;
+     * without a ca-cert.pem there, or without the folder, the authorities are the system's trust store.
+     */
+    const char *certificates;
+    bool no_verify;       /* --tls-verify-peer=no: X.509 without any check of the server */
+    const char *priority; /* GnuTLS priority string; NULL: ours. Below TLS 1.2, without peer authentication or
+                             with PSK but no (EC)DHE it never goes; ECDHE-PSK and DHE-PSK are added for PSK */
+    bool allow_tls12;     /* TLS 1.2 with AEAD ciphers as a fallback; goes with our priority string only */
 };
 
-/* Loaded once, used by every handshake of a process without touching a file again; may be shared by threads. */
+/*
+ * Loaded once, used by every handshake of a process without touching a file again (but by a system trust
+ * store that is a PKCS#11 module, as on Fedora); may be shared by threads.
+ */
 struct tls_credentials;
 
 /*
- * -ENOENT (names the file), -EACCES (a secret that group or others can read: names the mode wanted, 0600), -EINVAL (PEM or hex that
- * does not parse, with file and line), -ENOKEY (user not in the file), -EKEYEXPIRED...
+ * The credentials, owned by the caller, or -errno:
+ *   -ENOENT       a file or folder is not there (named; also the system has no trust store)
+ *   -EACCES       a secret that group or others can reach or that is another user's (the mode wanted, 0600,
+ * is named), or no permission to read -EINVAL       PEM or hex that does not parse (file, line), a file
+ * without a key, a certificate and a key that are no pair, a priority string that does not parse, something
+ * that is no regular file, ANON -ENOKEY       there is no key for the user, or there are several and none was
+ * chosen -EKEYEXPIRED  our own certificate has expired or is not valid yet -EFBIG, -ENOMEM and the errors of
+ * open(2) and read(2)
  */
-int tls_credentials_load(struct tls_credentials **ret, const struct tls_policy *policy, struct tls_reason *reason);
+int tls_credentials_load(struct tls_credentials **ret, const struct tls_policy *policy,
+                         struct tls_reason *reason);
 void tls_credentials_free(struct tls_credentials *credentials); /* wipes; NULL is fine */
 
-/* The parser of PSK files alone, free of I/O (fuzzed): finds user (NULL: the only one). *key is raw bytes, owned by the caller who wipes it. */
-int tls_psk_parse(const char *text, size_t size, const char *user, char **found_user, uint8_t **key, size_t *key_size,
-                  struct tls_reason *reason);
+/*
+ * The parser of PSK files alone, free of I/O (fuzzed): finds user (NULL: the only one). *key is raw bytes,
+ * owned by the caller who wipes it; *found_user is the caller's too. -EINVAL, -ENOKEY, -EFBIG, -ENOMEM.
+ */
+int tls_psk_parse(const char *text, size_t size, const char *user, char **found_user, uint8_t **key,
+                  size_t *key_size, struct tls_reason *reason);
 
-/* One connection. The socket must be non-blocking; it stays the caller's. */
+/* One connection; for one thread at a time. The socket must be connected; it stays the caller's. */
 struct tls_session;
 
-/* hostname: what the server's certificate must carry (a DNS name, or an IP address); NULL only with PSK or no_verify. */
+/*
+ * hostname: what the server's certificate must carry, a DNS name or an IP address (brackets and a zone are
+ * dropped); NULL only with PSK or no_verify. A DNS name is also what the server is told (SNI). The
+ * credentials must outlive the session.
+ */
 int tls_session_new(struct tls_session **ret, const struct tls_credentials *credentials, int fd,
                     const char *hostname, struct tls_reason *reason);
 void tls_session_free(struct tls_session *session); /* wipes; no close_notify; NULL is fine */
 
 /*
- * Goes on with the handshake without blocking: 0 when it is done and the peer is verified; -EAGAIN and the poll(2) event to wait for; or
- * -errno, each cause with its own message: -EKEYREJECTED (PSK wrong or unknown, certificate not
- * trusted, revoked, wrong name, weak), -EKEYEXPIRED, -ECONNRESET (closed midway), -EPROTO (alert, garbage)...
+ * Goes on with the handshake without blocking: 0 when it is done and the peer is authenticated, or -errno:
+ *   -EAGAIN        poll(2) for *events and call again; the deadline is the caller's
+ *   -EKEYREJECTED  the PSK is wrong or unknown; the certificate is not trusted, revoked, for another name,
+ * weak...; or the server refuses ours; each cause with its own message -EKEYEXPIRED   the server's
+ * certificate (or, it says, ours) has expired or is not valid yet, and nothing else -ECONNRESET    closed
+ * midway; other errors of the socket as they are -EPROTO        an alert, garbage, no parameters in common
+ * The session is over after all but -EAGAIN. In TLS 1.3 a server judges our certificate after this has
+ * returned 0: its alert then comes from tls_read(), with the same errors.
  */
 int tls_handshake(struct tls_session *session, short *events, struct tls_reason *reason);
 
-/* As recv(2) and send(2) that never block: count, 0 (the peer ended with close_notify), -EAGAIN with *events, -errno. */
-ssize_t tls_read(struct tls_session *session, uint8_t *into, size_t size, short *events, struct tls_reason *reason);
-ssize_t tls_write(struct tls_session *session, const uint8_t *from, size_t size, short *events, struct tls_reason *reason);
+/*
+ * As recv(2) and send(2) that never block: a count, 0 (read: the peer ended with close_notify), -EAGAIN with
+ * *events to poll(2) for, or -errno as above. An end without close_notify is -ECONNRESET. After -EAGAIN from
+ * tls_write() the same bytes must be written again before any others (they may have moved, and more may
+ * follow them).
+ */
+ssize_t tls_read(struct tls_session *session, uint8_t *into, size_t size, short *events,
+                 struct tls_reason *reason);
+ssize_t tls_write(struct tls_session *session, const uint8_t *from, size_t size, short *events,
+                  struct tls_reason *reason);
 
 /* Tells the peer that we end (close_notify), as far as the socket takes it without blocking. */
 void tls_bye(struct tls_session *session);
 
-/* What was negotiated; strings are static or live as long as the session. */
+/*
+ * What was negotiated, also after tls_to_kernel(); NULL and "" before the handshake is done. Strings are
+ * static or live as long as the session.
+ */
 struct tls_info {
     const char *version;      /* "TLS 1.3" */
     const char *cipher;       /* "CHACHA20-POLY1305", "AES-128-GCM" */
-    const char *key_exchange; /* "ECDHE-PSK X25519", "ECDHE X25519 with RSA-PSS"... */
+    const char *key_exchange; /* "ECDHE-PSK X25519", "ECDHE X25519 with RSA-PSS-RSAE-SHA256"... */
 };
 void tls_session_info(const struct tls_session *session, struct tls_info *info);
 
-/* Whether nothing of the peer's is left in this library (check_pending) and nothing more has come: only then may the kernel take over. */
+/*
+ * Whether nothing of the peer's is left in this library and nothing more has come: only then may the kernel
+ * take over. Takes in what carries no data (session tickets). -EPROTO: data that nobody asked for; -EAGAIN: a
+ * record has arrived in part, wait for POLLIN and ask again, or give up; -EBUSY: bytes of ours have not been
+ * sent; -ECONNRESET and the other errors of tls_read().
+ */
 int tls_check_silent(struct tls_session *session, struct tls_reason *reason);
 
 /*
- * Moves the session into the kernel: TCP_ULP "tls", TLS_TX and TLS_RX, key material wiped. On success the fd carries NBD bytes, which the kernel
- * encrypts and decrypts; the session is spent (only tls_session_free is left, which sends nothing). -ENOENT (*missing names
- * the module to load: "tls", or the crypto algorithm, and the call may be repeated after loading it as long as *touched is false),
- * -EOPNOTSUPP (unix socket, cipher, peer's record size limit, kernel) with the reason: when *touched is false the session is as it was and
- * the relay can have it.
+ * Moves the session into the kernel: TCP_ULP "tls", TLS_TX and TLS_RX, key material wiped. On success the fd
+ * carries NBD bytes, which the kernel encrypts and decrypts; the session is spent: only tls_session_info()
+ * and tls_session_free(), which sends nothing, are left. Else -ENOENT       a kernel module is not loaded:
+ * *missing names it (an alias where it is a cipher). Load it and call again, also when loading failed: it may
+ * be another one that matters. Each is named once, then -EOPNOTSUPP follows -EOPNOTSUPP   unix socket,
+ * cipher, peer's record size limit, kernel others        of tls_check_silent() As long as *touched is false
+ * the session is as it was and a relay can have it; when it is true, the connection is lost.
  */
-int tls_to_kernel(struct tls_session *session, const char **missing, bool *touched, struct tls_reason *reason);
+int tls_to_kernel(struct tls_session *session, const char **missing, bool *touched,
+                  struct tls_reason *reason);
 
-/* Kernel modules that kTLS needs for any suite we offer, "tls" first; ended by NULL. For libkmod, and for initramfs images. */
+/*
+ * Kernel modules that kTLS can need for any suite we offer, "tls" first, the ciphers' by the kernel's own
+ * aliases; not every kernel has or needs each. Ended by NULL. For libkmod, and for initramfs images.
+ */
 extern const char *const tls_kernel_modules[];

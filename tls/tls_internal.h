@@ -62,7 +62,7 @@ struct tls_session {
     const char *version, *cipher;
     char key_exchange[96];
 
-    bool ulp_set;      /* the socket has the kernel's "tls" layer, without keys */
+    bool ulp_set;       /* the socket has the kernel's "tls" layer, without keys */
     size_t next_module; /* of the cipher's list, the one to name next (ktls.c) */
 };
 

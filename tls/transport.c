@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The socket as GnuTLS sees it. Our own functions, for three reasons: to know whether a record has arrived only
- * in part when the kernel is to take over (GnuTLS keeps its beginning and does not tell), to know the errno, and
- * because GnuTLS does not install its own kTLS under them.
+ * The socket as GnuTLS sees it. Our own functions, for three reasons: to know whether a record has arrived
+ * only in part when the kernel is to take over (GnuTLS keeps its beginning and does not tell), to know the
+ * errno, and because GnuTLS does not install its own kTLS under them.
  */
 #include <errno.h>
 #include <poll.h>

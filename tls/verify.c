@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Why the server's certificate did not pass, each cause in its own words. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <gnutls/x509.h>
-#include <arpa/inet.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -87,7 +87,8 @@ static void add_names(struct text *text, gnutls_x509_crt_t certificate)
             break;
     }
     size = sizeof name;
-    if (named == 0 && gnutls_x509_crt_get_dn_by_oid(certificate, GNUTLS_OID_X520_COMMON_NAME, 0, 0, name, &size) == 0)
+    if (named == 0 &&
+        gnutls_x509_crt_get_dn_by_oid(certificate, GNUTLS_OID_X520_COMMON_NAME, 0, 0, name, &size) == 0)
         add_name(text, GNUTLS_SAN_DN, name, size, named++ == 0);
     if (named == 0)
         add(text, " nobody");
@@ -148,9 +149,11 @@ static const struct {
     {GNUTLS_CERT_UNEXPECTED_OWNER, NULL, say_owner},
     {GNUTLS_CERT_PURPOSE_MISMATCH, "is not meant for a server", NULL},
     {GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED, "cannot be checked: the revocation list is too old", NULL},
-    {GNUTLS_CERT_REVOCATION_DATA_ISSUED_IN_FUTURE, "cannot be checked: the revocation list is from the future", NULL},
+    {GNUTLS_CERT_REVOCATION_DATA_ISSUED_IN_FUTURE,
+     "cannot be checked: the revocation list is from the future", NULL},
     {GNUTLS_CERT_SIGNER_CONSTRAINTS_FAILURE, "goes beyond what its authority may sign", NULL},
-    {GNUTLS_CERT_MISSING_OCSP_STATUS, "must come with a proof (OCSP) that it is not revoked, and does not", NULL},
+    {GNUTLS_CERT_MISSING_OCSP_STATUS, "must come with a proof (OCSP) that it is not revoked, and does not",
+     NULL},
     {GNUTLS_CERT_INVALID_OCSP_STATUS, "comes with a wrong proof (OCSP) that it is not revoked", NULL},
     {GNUTLS_CERT_UNKNOWN_CRIT_EXTENSIONS, "has critical extensions that nobody here understands", NULL},
 };
@@ -197,7 +200,7 @@ int tls_verify_error(const struct tls_session *session, struct tls_reason *reaso
         add(&text, "does not verify");
     if (certificate)
         gnutls_x509_crt_deinit(certificate);
-    r = tls_fail(reason, status && (status & ~of_time) == 0 ? EKEYEXPIRED : EKEYREJECTED, "the server's certificate %s",
-                 text.data);
+    r = tls_fail(reason, status && (status & ~of_time) == 0 ? EKEYEXPIRED : EKEYREJECTED,
+                 "the server's certificate %s", text.data);
     return tls_hint(reason, r, "%s", advice(status));
 }

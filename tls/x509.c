@@ -54,10 +54,12 @@ static int check_complete(const struct folder *folder, bool no_verify, struct tl
     if (!wants_ca && !wanted)
         return 0;
     r = tls_fail(reason, ENOENT, "there is no %s%s%s in %s", wants_ca ? "ca-cert.pem" : wanted,
-                 wants_ca && wanted ? " and no " : "", wants_ca && wanted ? wanted : "", tls_shown(folder->path));
+                 wants_ca && wanted ? " and no " : "", wants_ca && wanted ? wanted : "",
+                 tls_shown(folder->path));
     return tls_hint(reason, r, "%s",
-                    wants_ca ? "ca-cert.pem holds the authorities that may have signed the server's certificate"
-                             : "client-cert.pem and client-key.pem say who we are: both or neither");
+                    wants_ca
+                        ? "ca-cert.pem holds the authorities that may have signed the server's certificate"
+                        : "client-cert.pem and client-key.pem say who we are: both or neither");
 }
 
 static int survey(struct folder *folder, bool no_verify, struct tls_reason *reason)
@@ -65,8 +67,8 @@ static int survey(struct folder *folder, bool no_verify, struct tls_reason *reas
     struct stat st;
 
     if (stat(folder->path, &st) < 0)
-        return tls_fail(reason, errno, "cannot use the folder of certificates %s: %s", tls_shown(folder->path),
-                        strerror(errno));
+        return tls_fail(reason, errno, "cannot use the folder of certificates %s: %s",
+                        tls_shown(folder->path), strerror(errno));
     if (!S_ISDIR(st.st_mode))
         return tls_fail(reason, ENOTDIR, "%s is not a folder", tls_shown(folder->path));
     folder->ca = is_there(folder, "ca-cert.pem");
@@ -98,7 +100,8 @@ static int not_pem(const char *path, const char *what, int gnutls_error, struct 
                     gnutls_strerror(gnutls_error));
 }
 
-static int load_ca(struct tls_credentials *credentials, const struct folder *folder, struct tls_reason *reason)
+static int load_ca(struct tls_credentials *credentials, const struct folder *folder,
+                   struct tls_reason *reason)
 {
     struct file_name file = in_folder(folder, "ca-cert.pem");
     _cleanup_secret_ struct secret content = {0};
@@ -119,14 +122,15 @@ static int load_system_trust(struct tls_credentials *credentials, struct tls_rea
     int r = gnutls_certificate_set_x509_system_trust(credentials->x509);
 
     if (r <= 0)
-        return tls_hint(reason,
-                        tls_fail(reason, ENOENT, "the system has no store of trusted certificate authorities"),
-                        "give a folder with the authority's ca-cert.pem, or install ca-certificates");
+        return tls_hint(
+            reason, tls_fail(reason, ENOENT, "the system has no store of trusted certificate authorities"),
+            "give a folder with the authority's ca-cert.pem, or install ca-certificates");
     return keep_trust(credentials, "the system's trust store", reason);
 }
 
 /* Whose signature the list carries is checked too. */
-static int load_crl(struct tls_credentials *credentials, const struct folder *folder, struct tls_reason *reason)
+static int load_crl(struct tls_credentials *credentials, const struct folder *folder,
+                    struct tls_reason *reason)
 {
     struct file_name file = in_folder(folder, "ca-crl.pem");
     _cleanup_secret_ struct secret content = {0};
@@ -157,7 +161,8 @@ static int check_time(const char *path, gnutls_x509_crt_t certificate, struct tl
         strftime(date, sizeof date, "%Y-%m-%d %H:%M UTC", &tm);
     if (now < from)
         return tls_hint(reason,
-                        tls_fail(reason, EKEYEXPIRED, "%s: our certificate is not valid before %s", tls_shown(path), date),
+                        tls_fail(reason, EKEYEXPIRED, "%s: our certificate is not valid before %s",
+                                 tls_shown(path), date),
                         "is this machine's clock right?");
     return tls_fail(reason, EKEYEXPIRED, "%s: our certificate expired on %s", tls_shown(path), date);
 }
@@ -193,19 +198,22 @@ static int check_key(const char *path, const gnutls_datum_t *pem, struct tls_rea
 static int set_pair(struct tls_credentials *credentials, const struct folder *folder,
                     const gnutls_datum_t *certificate, const gnutls_datum_t *key, struct tls_reason *reason)
 {
-    int r = gnutls_certificate_set_x509_key_mem2(credentials->x509, certificate, key, GNUTLS_X509_FMT_PEM, NULL, 0);
+    int r = gnutls_certificate_set_x509_key_mem2(credentials->x509, certificate, key, GNUTLS_X509_FMT_PEM,
+                                                 NULL, 0);
 
     if (r == GNUTLS_E_CERTIFICATE_KEY_MISMATCH)
         return tls_fail(reason, EINVAL, "client-cert.pem and client-key.pem in %s are not a pair",
                         tls_shown(folder->path));
     if (r < 0)
-        return tls_within(reason, tls_fail_gnutls(reason, EINVAL, r, "cannot use client-cert.pem and client-key.pem"),
+        return tls_within(reason,
+                          tls_fail_gnutls(reason, EINVAL, r, "cannot use client-cert.pem and client-key.pem"),
                           "%s", tls_shown(folder->path));
     credentials->has_certificate = true;
     return 0;
 }
 
-static int load_pair(struct tls_credentials *credentials, const struct folder *folder, struct tls_reason *reason)
+static int load_pair(struct tls_credentials *credentials, const struct folder *folder,
+                     struct tls_reason *reason)
 {
     struct file_name certificate_file = in_folder(folder, "client-cert.pem");
     struct file_name key_file = in_folder(folder, "client-key.pem");

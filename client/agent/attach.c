@@ -61,16 +61,16 @@ static int make_backend(const struct target *target, const char *name, char *bac
     return 0;
 }
 
-static int dial_target(const struct attach_request *request, const struct target *target,
-                       struct connections *connections, struct failure *failure)
+static int dial_endpoint(const struct attach_request *request, const struct endpoint *endpoint,
+                         struct connections *connections, struct failure *failure)
 {
     struct deadline deadline = deadline_after(request->connect_timeout_ns, request->cancel_fd);
     _cleanup_free_ char *uri = NULL;
-    int r = dial(target, request->connections, &deadline, connections, failure);
+    int r = dial(endpoint, request->connections, request->ktls, &deadline, connections, failure);
 
     if (r == 0)
         return 0;
-    uri = target_format(target);
+    uri = target_format(&endpoint->target);
     return fail_within(failure, r, "%s", uri ? uri : "?");
 }
 
@@ -80,9 +80,9 @@ static int dial_first(const struct attach_request *request, struct connections *
 {
     int r = -EINVAL;
 
-    for (size_t i = 0; i < request->targets_count; i++) {
-        *found = &request->targets[i];
-        r = dial_target(request, *found, connections, failure);
+    for (size_t i = 0; i < request->endpoints_count; i++) {
+        *found = &request->endpoints[i].target;
+        r = dial_endpoint(request, &request->endpoints[i], connections, failure);
         if (r == 0 || r == -ECANCELED)
             return r;
     }
@@ -140,7 +140,7 @@ static int remember_sockets(const struct connections *connections, struct device
 {
     for (size_t i = 0; i < connections->count; i++) {
         struct netlink_reason reason = {0};
-        int r = socket_identify(connections->fds[i], &state->sockets[i], &reason);
+        int r = socket_identify(connections->list[i].fd, &state->sockets[i], &reason);
 
         if (r < 0)
             return from_kernel(failure, r, &reason);
@@ -186,6 +186,8 @@ static int fill_result(const struct attach_request *request, const struct target
         .size = connections->export.size,
         .read_only = request->read_only || export_can(&connections->export, NBD_FLAG_READ_ONLY),
         .connections = connections->count,
+        .path = connections->list[0].path,
+        .relay_reason = connections->relay_reason,
         .uri = target_format(target),
     };
     return result->uri ? 0 : fail(failure, ENOMEM, "out of memory");

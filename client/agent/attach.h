@@ -18,11 +18,12 @@
 #define ATTACH_TIMEOUT_MAX_S UINT64_C(2000000)
 
 struct attach_request {
-    const struct target *targets; /* equal servers of one disk, in order; not owned, as is all here */
-    size_t targets_count;
+    const struct endpoint *endpoints; /* equal servers of one disk, in order; not owned, as is all here */
+    size_t endpoints_count;
     uint32_t index;               /* NBD_INDEX_ANY: whichever is free */
     bool read_only;
     size_t connections;           /* DIAL_AUTO or a number */
+    enum ktls_mode ktls;
     uint64_t block_size;          /* 0: from the server */
     uint64_t timeout_s, dead_timeout_s;
     const char *name;             /* NULL: none */
@@ -37,6 +38,8 @@ struct attach_result {
     uint64_t size;
     bool read_only;
     size_t connections;
+    enum connection_path path; /* of all of them: a relay for one is a relay for all */
+    struct failure relay_reason; /* RELAY: why; to be told once */
     char *uri; /* canonical, of the server that was taken; owned */
 };
 

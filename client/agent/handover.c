@@ -90,6 +90,7 @@ static int connect_patiently(const struct handover *handover, const struct nbd_c
 static int connect_device(const struct handover *handover, const struct connections *connections,
                           const struct deadline *deadline, uint32_t *index, struct failure *failure)
 {
+    int fds[DIAL_MAX_CONNECTIONS];
     struct nbd_config config = {
         .index = handover->index,
         .size = connections->export.size,
@@ -100,11 +101,13 @@ static int connect_device(const struct handover *handover, const struct connecti
         .has_server_flags = true,
         .server_flags = server_flags(handover, &connections->export),
         .backend = handover->backend,
-        .sockets = connections->fds,
+        .sockets = fds,
         .sockets_count = connections->count,
     };
     int r = handover_block_size(handover, &connections->export, &config.block_size, failure);
 
+    for (size_t i = 0; i < connections->count; i++)
+        fds[i] = connections->list[i].fd;
     return r < 0 ? r : connect_patiently(handover, &config, deadline, index, failure);
 }
 

@@ -25,7 +25,7 @@ struct attach {
     uint64_t wait_ns;
 };
 
-enum { ID_READ_ONLY = 2000, ID_CONNECTIONS, ID_BLOCK_SIZE, ID_TIMEOUT, ID_DEAD_TIMEOUT, ID_NAME, ID_NO_AGENT, ID_WAIT, ID_JSON };
+enum { ID_READ_ONLY = 2000, ID_CONNECTIONS, ID_BLOCK_SIZE, ID_TIMEOUT, ID_DEAD_TIMEOUT, ID_NAME, ID_KTLS, ID_NO_AGENT, ID_WAIT, ID_JSON };
 
 static const struct option_spec table[] = {
     {ID_READ_ONLY, "read-only", NULL, "the device refuses writes", 'r'},
@@ -34,6 +34,7 @@ static const struct option_spec table[] = {
     {ID_TIMEOUT, "timeout", "T", "give up on a connection that answers a request no\nsooner (default: 0, never with one connection)", 0},
     {ID_DEAD_TIMEOUT, "dead-timeout", "T", "how long I/O waits for a lost server before it fails,\nor forever (default: 0, at once)", 0},
     {ID_NAME, "name", "NAME", "names the disk: /dev/disk/by-id/nbd-NAME, list, status", 0},
+    {ID_KTLS, "ktls", "MODE", "who encrypts: auto (the kernel where it can, else a\nprocess), require (the kernel, or fail), no", 0},
     {ID_NO_AGENT, "no-agent", NULL, "hand over and leave no process", 0},
     {ID_WAIT, "wait", "T", "keep trying this long until a server answers", 'w'},
     {ID_JSON, "json", NULL, "print a JSON object instead of the device", 'j'},
@@ -92,6 +93,19 @@ static int set_name(const char *argument, const char **name, struct failure *fai
     return 0;
 }
 
+static int set_ktls(const char *argument, enum ktls_mode *mode, struct failure *failure)
+{
+    if (strcmp(argument, "auto") == 0)
+        *mode = KTLS_AUTO;
+    else if (strcmp(argument, "require") == 0)
+        *mode = KTLS_REQUIRE;
+    else if (strcmp(argument, "no") == 0)
+        *mode = KTLS_NO;
+    else
+        return fail(failure, EINVAL, "--ktls is auto, require or no, not %s", argument);
+    return 0;
+}
+
 static int set_wait(const char *argument, struct attach *attach, struct failure *failure)
 {
     attach->has_wait = true;
@@ -120,6 +134,8 @@ static int set(void *into, int id, const char *argument, struct failure *failure
         return set_dead_timeout(argument, &attach->request.dead_timeout_s, failure);
     case ID_NAME:
         return set_name(argument, &attach->request.name, failure);
+    case ID_KTLS:
+        return set_ktls(argument, &attach->request.ktls, failure);
     case ID_NO_AGENT:
         return 0; /* there is none yet to leave out */
     case ID_WAIT:
@@ -171,26 +187,26 @@ static int resolve_device(const char *name, uint32_t *index, struct failure *fai
     return r;
 }
 
-static int parse_arguments(struct attach *attach, char **arguments, int count, struct target *targets,
+static int parse_arguments(struct attach *attach, char **arguments, int count, struct endpoint *endpoints,
                            struct failure *failure)
 {
     struct attach_request *request = &attach->request;
 
-    request->targets = targets;
+    request->endpoints = endpoints;
     request->index = NBD_INDEX_ANY;
     for (int i = 0; i < count; i++) {
         int r;
 
         if (i == count - 1 && i > 0 && !is_uri(arguments[i]))
             return resolve_device(arguments[i], &request->index, failure);
-        if (request->targets_count == URIS_MAX)
+        if (request->endpoints_count == URIS_MAX)
             return fail_status(failure, EINVAL, EXIT_STATUS_USAGE, "attach: more than %d URIs", URIS_MAX);
-        r = connection_target(&attach->connection, arguments[i], &targets[request->targets_count], failure);
+        r = connection_target(&attach->connection, arguments[i], &endpoints[request->endpoints_count].target, failure);
         if (r < 0) {
             failure->status = EXIT_STATUS_USAGE;
             return r;
         }
-        request->targets_count++;
+        request->endpoints_count++;
     }
     return 0;
 }
@@ -205,7 +221,7 @@ static void print_json(const struct attach_result *result)
     json_object_object_add(object, "size", json_object_new_uint64(result->size));
     json_object_object_add(object, "read_only", json_object_new_boolean(result->read_only));
     json_object_object_add(object, "connections", json_object_new_uint64(result->connections));
-    json_object_object_add(object, "tls", json_object_new_string("none"));
+    json_object_object_add(object, "tls", json_object_new_string(connection_path_name(result->path)));
     json_object_object_add(object, "uri", json_object_new_string(result->uri));
     printf("%s\n", json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
     json_object_put(object);
@@ -228,18 +244,20 @@ static int report(const struct attach *attach, struct attach_result *result)
 
 static int attach_and_report(struct attach *attach, char **arguments, int count)
 {
-    struct target targets[URIS_MAX] = {0};
+    struct endpoint endpoints[URIS_MAX] = {0};
     struct attach_result result = {0};
     struct failure failure = {0};
-    int r = parse_arguments(attach, arguments, count, targets, &failure);
+    int r = parse_arguments(attach, arguments, count, endpoints, &failure);
     int status;
 
+    for (size_t i = 0; i < attach->request.endpoints_count && r == 0; i++)
+        r = endpoint_load(&endpoints[i], &failure);
     if (r == 0)
         r = attach_disk(&attach->request, &result, &failure);
     status = r < 0 ? print_failure(&failure) : report(attach, &result);
     attach_result_clear(&result);
     for (size_t i = 0; i < URIS_MAX; i++)
-        target_clear(&targets[i]);
+        endpoint_clear(&endpoints[i]);
     return status;
 }
 

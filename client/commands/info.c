@@ -24,10 +24,11 @@ struct info {
     const char *queries[NEGOTIATION_MAX_QUERIES];
     size_t queries_count;
     int cancel_fd;
-    struct target target;
+    struct endpoint endpoint;
     struct session *session;
     struct info_printer *printer;
     bool server_shown;
+    bool lost; /* in the middle of a list: what there is of the answer is not all of it */
 };
 
 enum { ID_LIST = 2000, ID_LIST_CONTEXTS, ID_JSON, ID_CONTENT, ID_NO_CONTENT };
@@ -114,7 +115,7 @@ static int parse_arguments(struct info *info, char **arguments, int count, struc
         return fail_status(failure, EINVAL, EXIT_STATUS_USAGE, "info: --content and --no-content exclude each other");
     if (r < 0)
         return r;
-    r = connection_target(&info->connection, uri, &info->target, failure);
+    r = connection_target(&info->connection, uri, &info->endpoint.target, failure);
     if (r < 0)
         failure->status = EXIT_STATUS_USAGE;
     return r;
@@ -131,28 +132,38 @@ static void grant_io_timeout(const struct info *info, struct session *session)
 static int open_session(const struct info *info, struct session **session, struct failure *failure)
 {
     struct deadline deadline = deadline_after(info->connection.connect_timeout_ns, info->cancel_fd);
-    int r = session_open(session, &info->target, &deadline, failure);
+    int r = session_open(session, &info->endpoint, &deadline, failure);
 
     return r < 0 ? r : session_agree_replies(*session, failure);
 }
 
-static char *guess(const struct info *info, struct session *session, const char *name)
+/*
+ * What cannot be read is no reason to hide the rest, only to say so; a server that refuses to open the export, or breaks the
+ * protocol, is.
+ */
+static int guess(const struct info *info, struct session *session, const char *name, char **content,
+                 struct failure *failure)
 {
     struct deadline deadline = deadline_after(info->connection.io_timeout_ns, info->cancel_fd);
     uint8_t bytes[CONTENT_SIZE];
-    struct failure ignored;
     ssize_t size;
 
     grant_io_timeout(info, session);
-    size = inspect_beginning(session, name, bytes, sizeof bytes, &ignored);
-    return size < 0 ? NULL : content_guess(bytes, (size_t)size, &deadline);
+    size = inspect_beginning(session, name, bytes, sizeof bytes, failure);
+    if (size >= 0)
+        *content = content_guess(bytes, (size_t)size, &deadline);
+    else if (session_is_over(session) || !session_is_open(session) || size == -ESHUTDOWN)
+        return (int)size;
+    else
+        print_warning("no content is shown: %s", failure->text);
+    return interrupt_pending() ? fail(failure, ECANCELED, "interrupted") : 0;
 }
 
 /* Only once there is something to say of an export: a failure prints nothing on stdout. */
 static void show_server(struct info *info, const struct session *session)
 {
     if (!info->server_shown)
-        info_print_server(info->printer, session, info->target.tls == TARGET_TLS_REQUIRE);
+        info_print_server(info->printer, session, info->endpoint.target.tls == TARGET_TLS_REQUIRE);
     info->server_shown = true;
 }
 
@@ -166,46 +177,68 @@ static int show_export(struct info *info, struct session *session, const char *n
 
     grant_io_timeout(info, session);
     r = inspect_export(session, name, &report, failure);
-    if (r < 0)
-        return r;
-    show_server(info, session);
-    if (content)
-        guessed = guess(info, session, name);
-    info_print_export(info->printer, &report, description ? description : report.export.description, guessed,
-                      &info->target);
+    if (r == 0 && content)
+        r = guess(info, session, name, &guessed, failure);
+    if (r == 0) {
+        show_server(info, session);
+        info_print_export(info->printer, &report, description ? description : report.export.description, guessed,
+                          &info->endpoint.target);
+    }
     export_report_clear(&report);
-    return 0;
+    return r;
 }
 
-/* Reading the content opens the export, which ends the option phase: each export needs a session of its own. */
+/*
+ * Reading the content opens the export, and so does describing it where the server has no INFO. That ends the option phase:
+ * the next export needs a session of its own, and the one before must be gone, since a server may take one client at a time.
+ */
+static int session_for_listed(struct info *info, bool content, struct failure *failure)
+{
+    struct session *session = info->session;
+
+    if (session && !content && !session_is_open(session) && !session_is_over(session))
+        return 0;
+    session_close(session);
+    info->session = NULL;
+    return open_session(info, &info->session, failure);
+}
+
+/*
+ * An export that the server lists and then refuses does not hide the others. A connection that is lost does: to try on, for
+ * as many names as the server likes to invent, would only take long.
+ */
+static bool ends_list(const struct info *info, int r)
+{
+    if (!info->session)
+        return true;
+    if (r == 0 || r == -ENOENT) /* also where an old server refuses by closing the connection */
+        return false;
+    return session_is_over(info->session) || r == -ESHUTDOWN || r == -ECANCELED;
+}
+
 static int show_listed(struct info *info, const char *name, const char *description, struct failure *failure)
 {
-    _cleanup_(session_closep) struct session *session = NULL;
-    int r;
+    int r = session_for_listed(info, info->content, failure);
 
-    if (!info->content)
-        return show_export(info, info->session, name, description, false, failure);
-    r = open_session(info, &session, failure);
-    return r < 0 ? r : show_export(info, session, name, description, true, failure);
+    if (r == 0)
+        r = show_export(info, info->session, name, description, info->content, failure);
+    info->lost = ends_list(info, r);
+    if (!info->lost)
+        show_server(info, info->session);
+    return r;
 }
 
-/* An export that the server lists and then refuses does not hide the others. */
 static int show_list(struct info *info, struct failure *failure)
 {
     struct export_list list = {0};
     int status = EXIT_STATUS_DONE;
-    int r;
 
     grant_io_timeout(info, info->session);
-    r = inspect_list(info->session, &list, failure);
-    if (r < 0)
+    if (inspect_list(info->session, &list, failure) < 0)
         return print_failure(failure);
-    show_server(info, info->session);
-    if (info->content) {
-        session_close(info->session);
-        info->session = NULL;
-    }
-    for (size_t i = 0; i < list.names.count && !interrupt_pending(); i++)
+    if (list.names.count == 0)
+        show_server(info, info->session);
+    for (size_t i = 0; i < list.names.count && !info->lost; i++)
         if (show_listed(info, list.names.strings[i], list.descriptions.strings[i], failure) < 0)
             status = print_failure(failure);
     export_list_clear(&list);
@@ -214,7 +247,7 @@ static int show_list(struct info *info, struct failure *failure)
 
 static int show_contexts(struct info *info, struct failure *failure)
 {
-    const char *name = info->target.export_name;
+    const char *name = info->endpoint.target.export_name;
     struct string_list contexts = {0};
     int r;
 
@@ -228,7 +261,7 @@ static int show_contexts(struct info *info, struct failure *failure)
 
 static int show_one(struct info *info, struct failure *failure)
 {
-    int r = show_export(info, info->session, info->target.export_name, NULL, !info->no_content, failure);
+    int r = show_export(info, info->session, info->endpoint.target.export_name, NULL, !info->no_content, failure);
 
     if (r == -ENOENT && !failure->hint[0])
         fail_hint(failure, r, "nbdctl info --list shows what the server has");
@@ -239,8 +272,8 @@ static int show(struct info *info)
 {
     struct failure failure = {0};
 
-    if (open_session(info, &info->session, &failure) < 0) {
-        _cleanup_free_ char *uri = target_format(&info->target);
+    if (endpoint_load(&info->endpoint, &failure) < 0 || open_session(info, &info->session, &failure) < 0) {
+        _cleanup_free_ char *uri = target_format(&info->endpoint.target);
 
         fail_within(&failure, 0, "%s", uri ? uri : "?");
         return print_failure(&failure);
@@ -268,8 +301,8 @@ static int run(int argc, char **argv)
         return EXIT_STATUS_FAILED;
     }
     status = show(&info);
-    info_printer_end(info.printer, status == EXIT_STATUS_DONE || info.list);
+    info_printer_end(info.printer, status == EXIT_STATUS_DONE || (info.server_shown && !info.lost));
     session_close(info.session);
-    target_clear(&info.target);
+    endpoint_clear(&info.endpoint);
     return status;
 }

@@ -8,18 +8,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "cleanup.h"
 #include "protocol/reply.h"
-#include "protocol/session.h"
 
-/*
- * With --connections auto. Measured with scripts/bench attach: a second connection gives the server's and the
- * kernel's receive work another CPU; more than that gains nothing on the loopback of a small machine, and costs recovery time.
- */
+/* With --connections auto; chosen with scripts/bench attach. */
 #define AUTO_CONNECTIONS 2
 #define AUTO_PATIENCE_NS UINT64_C(2000000000)
 
 struct dialling {
-    const struct target *target;
+    const struct endpoint *endpoint;
     const struct deadline *deadline;
     struct session *session; /* owned once it is open */
     struct failure failure;
@@ -31,9 +28,9 @@ static void *dial_one(void *opaque)
 {
     struct dialling *d = opaque;
 
-    d->result = session_open(&d->session, d->target, d->deadline, &d->failure);
+    d->result = session_open(&d->session, d->endpoint, d->deadline, &d->failure);
     if (d->result == 0)
-        d->result = session_go(d->session, d->target->export_name, &d->failure);
+        d->result = session_go(d->session, d->endpoint->target.export_name, &d->failure);
     return NULL;
 }
 
@@ -99,28 +96,56 @@ static int check_multi_conn(const struct export *export, size_t count, struct fa
                      "use --connections 1: with more, a flush would not cover all writes");
 }
 
-static int steal_all(struct dialling *list, size_t count, struct connections *connections,
-                     struct failure *failure)
+/* -EOPNOTSUPP, with the reason, when only a relay can carry the connection. */
+static int try_kernel(const struct endpoint *endpoint, enum ktls_mode ktls, struct session *session,
+                      struct failure *failure)
 {
-    for (size_t i = 0; i < count; i++) {
-        int fd = session_steal_fd(list[i].session, failure);
+    /* The driver takes TCP and unix sockets only (Linux 9f7c02e03157). */
+    if (endpoint->target.transport == TARGET_VSOCK)
+        return fail(failure, EOPNOTSUPP, "the kernel driver takes no vsock sockets");
+    if (endpoint->target.tls == TARGET_TLS_NEVER)
+        return 0;
+    if (ktls == KTLS_NO)
+        return fail(failure, EOPNOTSUPP, "--ktls=no");
+    return session_to_kernel(session, failure);
+}
 
-        if (fd < 0)
-            return fd;
-        connections->fds[connections->count++] = fd;
+/* What the session becomes: the kernel's, or a relay's. */
+static int settle(const struct endpoint *endpoint, enum ktls_mode ktls, struct dialling *dialled,
+                  struct connections *connections, struct failure *failure)
+{
+    struct connection *connection = &connections->list[connections->count];
+    bool tls = session_info_tls(dialled->session, &connection->tls);
+    int r = try_kernel(endpoint, ktls, dialled->session, failure);
+
+    connection->fd = -1;
+    if (r < 0 && (session_is_over(dialled->session) || ktls == KTLS_REQUIRE))
+        return tls ? fail_within(failure, r, "TLS cannot be given to the kernel") : r;
+    if (r < 0) {
+        connections->relay_reason = *failure;
+        connection->path = CONNECTION_RELAY;
+        connection->session = steal_ptr(&dialled->session);
+        connections->count++;
+        return 0;
     }
+    connection->path = tls ? CONNECTION_KTLS : CONNECTION_PLAIN;
+    connection->fd = session_steal_fd(dialled->session, failure);
+    if (connection->fd < 0)
+        return connection->fd;
+    connections->count++;
     return 0;
 }
 
 /* Adds count connections; the first ever defines the export, all others must reach it. */
-static int dial_more(const struct target *target, size_t count, const struct deadline *deadline,
-                     struct connections *connections, struct failure *failure)
+static int dial_more(const struct endpoint *endpoint, size_t count, enum ktls_mode ktls,
+                     const struct deadline *deadline, struct connections *connections,
+                     struct failure *failure)
 {
     struct dialling list[DIAL_MAX_CONNECTIONS] = {0};
     int r;
 
     for (size_t i = 0; i < count; i++)
-        list[i] = (struct dialling){.target = target, .deadline = deadline};
+        list[i] = (struct dialling){.endpoint = endpoint, .deadline = deadline};
     dial_all(list, count);
     r = check_results(list, count, failure);
     if (r == 0 && !connections->export.described)
@@ -130,7 +155,9 @@ static int dial_more(const struct target *target, size_t count, const struct dea
     if (r == 0)
         r = check_multi_conn(&connections->export, connections->count + count, failure);
     if (r == 0)
-        r = steal_all(list, count, connections, failure);
+        r = export_check_disk(&connections->export, failure);
+    for (size_t i = 0; i < count && r == 0; i++)
+        r = settle(endpoint, ktls, &list[i], connections, failure);
     for (size_t i = 0; i < count; i++)
         session_close(list[i].session);
     return r;
@@ -140,29 +167,32 @@ static int dial_more(const struct target *target, size_t count, const struct dea
  * A server may say CAN_MULTI_CONN and yet take one client only (qemu-nbd without -e). Nobody asked for the further
  * connections, so their absence is no error; a different disk behind one of them is.
  */
-static int dial_auto(const struct target *target, const struct deadline *deadline,
+static int dial_auto(const struct endpoint *endpoint, enum ktls_mode ktls, const struct deadline *deadline,
                      struct connections *connections, struct failure *failure)
 {
     struct deadline soon = deadline_after(AUTO_PATIENCE_NS, deadline->cancel_fd);
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t wanted = cpus < AUTO_CONNECTIONS ? (size_t)cpus : AUTO_CONNECTIONS;
     int r;
 
+    /* The driver binds each CPU to one connection: more connections than CPUs would stay idle. */
+    if (wanted <= 1 || !export_can(&connections->export, NBD_FLAG_CAN_MULTI_CONN))
+        return 0;
     if (soon.at_ns > deadline->at_ns)
         soon.at_ns = deadline->at_ns;
-    r = dial_more(target, AUTO_CONNECTIONS - 1, &soon, connections, failure);
+    r = dial_more(endpoint, wanted - 1, ktls, &soon, connections, failure);
     return r == -ESTALE || r == -ECANCELED || r == -ENOMEM ? r : 0;
 }
 
-int dial(const struct target *target, size_t wanted, const struct deadline *deadline,
+int dial(const struct endpoint *endpoint, size_t wanted, enum ktls_mode ktls, const struct deadline *deadline,
          struct connections *connections, struct failure *failure)
 {
     int r;
 
     *connections = (struct connections){0};
-    r = dial_more(target, wanted == DIAL_AUTO ? 1 : wanted, deadline, connections, failure);
-    if (r == 0)
-        r = export_check_disk(&connections->export, failure);
-    if (r == 0 && wanted == DIAL_AUTO && export_can(&connections->export, NBD_FLAG_CAN_MULTI_CONN))
-        r = dial_auto(target, deadline, connections, failure);
+    r = dial_more(endpoint, wanted == DIAL_AUTO ? 1 : wanted, ktls, deadline, connections, failure);
+    if (r == 0 && wanted == DIAL_AUTO)
+        r = dial_auto(endpoint, ktls, deadline, connections, failure);
     if (r < 0)
         connections_close(connections);
     return r;
@@ -175,15 +205,31 @@ void connections_close(struct connections *connections)
     size_t size = request_put(&request, SESSION_SIMPLE, header);
 
     for (size_t i = 0; i < connections->count; i++)
-        if (send(connections->fds[i], header, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        if (connections->list[i].fd >= 0 &&
+            send(connections->list[i].fd, header, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
             continue; /* a link that is dead needs no farewell; it is closed below */
     connections_release(connections);
 }
 
 void connections_release(struct connections *connections)
 {
-    for (size_t i = 0; i < connections->count; i++)
-        close(connections->fds[i]);
+    for (size_t i = 0; i < connections->count; i++) {
+        cleanup_close(&connections->list[i].fd);
+        session_close(connections->list[i].session);
+    }
     export_clear(&connections->export);
     *connections = (struct connections){0};
+}
+
+const char *connection_path_name(enum connection_path path)
+{
+    switch (path) {
+    case CONNECTION_PLAIN:
+        return "none";
+    case CONNECTION_KTLS:
+        return "ktls";
+    case CONNECTION_RELAY:
+        return "relay";
+    }
+    return "none";
 }

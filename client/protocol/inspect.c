@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cleanup.h"
 #include "protocol/transmit.h"
 
 void string_list_clear(struct string_list *list)
@@ -47,8 +48,11 @@ void export_list_clear(struct export_list *list)
 static int add_export(void *opaque, const struct negotiation_event *event)
 {
     struct export_list *list = opaque;
-    int r = string_list_add(&list->names, event->name);
+    int r;
 
+    if (list->names.bytes + list->descriptions.bytes > INSPECT_MAX_BYTES)
+        return -E2BIG;
+    r = string_list_add(&list->names, event->name);
     return r < 0 ? r : string_list_add(&list->descriptions, event->description);
 }
 
@@ -73,8 +77,12 @@ static int add_context(void *opaque, const struct negotiation_event *event)
 int inspect_contexts(struct session *session, const char *name, const char *const *queries, size_t count,
                      struct string_list *contexts, struct failure *failure)
 {
-    int r = session_list_contexts(session, name, queries, count, add_context, contexts, failure);
+    int r;
 
+    /* "SHOULD NOT be requested unless structured replies have been negotiated first" */
+    if (session_replies(session) == SESSION_SIMPLE)
+        return fail(failure, EOPNOTSUPP, "the server has no structured replies, and so no meta contexts");
+    r = session_list_contexts(session, name, queries, count, add_context, contexts, failure);
     if (r < 0)
         string_list_clear(contexts);
     return r;
@@ -86,12 +94,6 @@ void export_report_clear(struct export_report *report)
     export_clear(&report->export);
     string_list_clear(&report->contexts);
     *report = (struct export_report){0};
-}
-
-static bool session_lost(int error)
-{
-    return error == -EPROTO || error == -ECONNRESET || error == -ETIMEDOUT || error == -ECANCELED ||
-           error == -EPIPE;
 }
 
 static int describe(struct session *session, const char *name, struct export *export, struct failure *failure)
@@ -116,7 +118,8 @@ static int ask_contexts(struct session *session, const char *name, struct export
         return 0;
     r = inspect_contexts(session, name, NULL, 0, &report->contexts, failure);
     report->has_contexts = r == 0;
-    return session_lost(r) ? r : 0;
+    /* "If the client receives NBD_REP_ERR_SHUTDOWN it MUST initiate a soft disconnect" */
+    return session_is_over(session) || r == -ESHUTDOWN ? r : 0;
 }
 
 int inspect_export(struct session *session, const char *name, struct export_report *report,
@@ -136,21 +139,58 @@ int inspect_export(struct session *session, const char *name, struct export_repo
     return r;
 }
 
+/*
+ * How much to read for the first size bytes. Where the server told block sizes, requests MUST be whole blocks. Where
+ * it did not, sizes that are no multiple of the default are common, and "SHOULD support a default minimum block size
+ * of 1" lets us read their end.
+ */
+static size_t whole_blocks(const struct export *export, size_t size)
+{
+    uint64_t block = export->has_block_sizes ? export->min_block : 1;
+    uint64_t whole;
+
+    if (size > export->size)
+        size = (size_t)export->size;
+    whole = (size + block - 1) / block * block;
+    return (size_t)(whole > export->size ? whole - block : whole);
+}
+
+/* With as many requests as the server's maximum payload makes necessary. */
+static int read_blocks(struct session *session, const struct export *export, uint8_t *blocks, size_t size,
+                       struct failure *failure)
+{
+    uint32_t most = export->max_payload - export->max_payload % export->min_block;
+    int r = 0;
+
+    for (size_t done = 0; done < size && r == 0; done += most) {
+        uint32_t length = size - done < most ? (uint32_t)(size - done) : most;
+
+        r = transmit_read(session, done, length, blocks + done, failure);
+    }
+    return r;
+}
+
 ssize_t inspect_beginning(struct session *session, const char *name, uint8_t *buffer, size_t size,
                           struct failure *failure)
 {
-    const struct export *export;
     int r = session_is_open(session) ? 0 : session_go(session, name, failure);
+    const struct export *export = session_export(session);
+    _cleanup_free_ uint8_t *blocks = NULL;
+    size_t whole;
 
     if (r < 0)
         return r;
-    export = session_export(session);
-    if (size > export->size)
-        size = (size_t)export->size;
-    if (size > export->max_payload)
-        size = export->max_payload;
-    size -= size % export->min_block;
-    if (size > 0)
-        r = transmit_read(session, 0, (uint32_t)size, buffer, failure);
-    return r < 0 ? r : (ssize_t)size;
+    whole = whole_blocks(export, size);
+    if (whole == 0 && export->size > 0)
+        return fail(failure, EINVAL, "the export is smaller than one block of the server");
+    blocks = malloc(whole + 1);
+    if (!blocks)
+        return fail(failure, ENOMEM, "out of memory");
+    r = read_blocks(session, export, blocks, whole, failure);
+    if (r < 0)
+        return r;
+    if (size > whole)
+        size = whole;
+    memcpy(buffer, blocks, size);
+    return (ssize_t)size;
 }

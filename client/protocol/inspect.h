@@ -11,7 +11,7 @@
 #include "protocol/session.h"
 
 /* All strings that one server may make us keep: a limit for the hostile, far above what a real one has. */
-#define INSPECT_MAX_BYTES (32u << 20)
+#define INSPECT_MAX_BYTES (16u << 20)
 
 /* Owned strings, as sent (not escaped). */
 struct string_list {
@@ -52,7 +52,9 @@ int inspect_contexts(struct session *session, const char *name, const char *cons
                      struct string_list *contexts, struct failure *failure);
 
 /*
- * The first bytes of the export (at most size, at most the export's size); opens it when that has not happened yet. Count or -errno.
+ * The first bytes of the export (at most size, at most the export's size, and of a size that is not whole blocks the
+ * whole ones); opens it when that has not happened yet. Count or -errno. Unless session_is_over(), it is the server that
+ * told an error, or the export that has less than one block.
  */
 ssize_t inspect_beginning(struct session *session, const char *name, uint8_t *buffer, size_t size,
                           struct failure *failure);

@@ -9,23 +9,42 @@
 #include "cleanup.h"
 #include "escape.h"
 #include "protocol/connect.h"
+#include "protocol/secure.h"
 #include "protocol/transmit.h"
 
 /* Leaving politely may cost this long when the server does not read; the socket is closed all the same. */
 #define FAREWELL_NS UINT64_C(500000000)
 
+/* Bytes of an escaped name or message in a failure: together with the words around them they fit (fail_within). */
+#define NAME_ROOM    150
+#define MESSAGE_ROOM 400
+
 struct session {
     struct channel channel;
     struct negotiation *negotiation; /* owned */
+    struct secure *secure;           /* owned; NULL: plain */
     struct deadline deadline;
     enum session_replies replies;
-    bool over; /* the connection broke or timed out: nothing more is said on it */
+    bool in_kernel; /* the TLS session is the kernel's */
+    bool over;      /* the connection broke or timed out: nothing more is asked on it */
+    bool abandoned; /* over, but it may still be told so */
 };
 
 static int over(struct session *session, int error)
 {
     session->over = true;
     return error;
+}
+
+int session_break(struct session *session, int error)
+{
+    return over(session, error);
+}
+
+int session_abandon(struct session *session, int error)
+{
+    session->abandoned = true;
+    return over(session, error);
 }
 
 static int flush_output(struct session *session, struct failure *failure)
@@ -105,10 +124,24 @@ static const char *reply_meaning(uint32_t error)
     }
 }
 
+/* Escaped and cut so that it fits a failure, in which it would else be cut anywhere, and what follows it lost. */
+static char *escape_within(const char *text, size_t room)
+{
+    size_t limit = room - strlen("...");
+    char *escaped = escape_text(text, strlen(text), limit);
+
+    while (escaped && strlen(escaped) > room) {
+        free(escaped);
+        limit /= 2;
+        escaped = escape_text(text, strlen(text), limit);
+    }
+    return escaped;
+}
+
 /* The error reply as a failure: what it means, the server's own words, its name in the specification. */
 static int refused(struct session *session, const struct negotiation_event *event, struct failure *failure)
 {
-    _cleanup_free_ char *message = escape_text(event->message, strlen(event->message), 512);
+    _cleanup_free_ char *message = escape_within(event->message, MESSAGE_ROOM);
     const char *name = negotiation_error_name(event->error);
     int r;
 
@@ -129,6 +162,8 @@ static int run_option(struct session *session, int started, session_visitor *vis
     struct negotiation_event event;
     int r, result = 0;
 
+    if (session->over)
+        return fail(failure, EPIPE, "the connection to the server is over");
     if (started == -EOPNOTSUPP)
         return fail(failure, EOPNOTSUPP, "the server is too old: it knows no options but NBD_OPT_EXPORT_NAME");
     if (started < 0)
@@ -157,8 +192,40 @@ static int greet(struct session *session, struct failure *failure)
     return next_event(session, &event, failure);
 }
 
-int session_open_fd(struct session **ret, int fd, const struct target *target, const struct deadline *deadline,
-                    struct failure *failure)
+/* A refusal is final: what was asked for with TLS never goes on without it ("FORCEDTLS", downgrade attacks). */
+static int ask_for_tls(struct session *session, struct failure *failure)
+{
+    int r = run_option(session, negotiation_start_tls(session->negotiation), NULL, NULL, failure);
+
+    if (r == 0 || session->over)
+        return r;
+    return fail_hint(failure, fail_within(failure, r, "the server refuses TLS, which nbds:// demands"),
+                     "set up TLS on the server (qemu-nbd: --tls-creds, nbdkit: --tls)");
+}
+
+/*
+ * Whatever came before the handshake is not from whom we think it is ("TLS support"): one byte that waits already was
+ * injected, and all that was negotiated is forgotten.
+ */
+static int start_tls(struct session *session, const struct endpoint *endpoint, struct failure *failure)
+{
+    int r = ask_for_tls(session, failure);
+
+    if (r < 0)
+        return r;
+    r = channel_check_silent(&session->channel, failure);
+    if (r == -EPROTO)
+        return over(session, fail(failure, EPROTO, "bytes arrived before the TLS handshake: somebody injects them"));
+    if (r == 0)
+        r = secure_start(&session->secure, endpoint, &session->channel, &session->deadline, failure);
+    if (r < 0)
+        return over(session, r);
+    negotiation_secured(session->negotiation);
+    return 0;
+}
+
+int session_open_fd(struct session **ret, int fd, const struct endpoint *endpoint,
+                    const struct deadline *deadline, struct failure *failure)
 {
     struct session *session = calloc(1, sizeof *session);
     int r;
@@ -173,8 +240,8 @@ int session_open_fd(struct session **ret, int fd, const struct target *target, c
     session->channel.fd = fd;
     session->deadline = *deadline;
     r = greet(session, failure);
-    if (r == 0 && target->tls == TARGET_TLS_REQUIRE)
-        r = over(session, fail(failure, EOPNOTSUPP, "this build of nbdctl has no TLS"));
+    if (r == 0 && endpoint->target.tls == TARGET_TLS_REQUIRE)
+        r = start_tls(session, endpoint, failure);
     if (r < 0) {
         session_close(session);
         return r;
@@ -183,14 +250,14 @@ int session_open_fd(struct session **ret, int fd, const struct target *target, c
     return 0;
 }
 
-int session_open(struct session **ret, const struct target *target, const struct deadline *deadline,
+int session_open(struct session **ret, const struct endpoint *endpoint, const struct deadline *deadline,
                  struct failure *failure)
 {
-    int fd = target_connect(target, deadline, failure);
+    int fd = target_connect(&endpoint->target, deadline, failure);
 
     if (fd < 0)
         return fd;
-    return session_open_fd(ret, fd, target, deadline, failure);
+    return session_open_fd(ret, fd, endpoint, deadline, failure);
 }
 
 /* A farewell must not hang on a server that does not read, nor be skipped because the user's deadline is over. */
@@ -199,10 +266,10 @@ static void farewell(struct session *session)
     struct deadline deadline = deadline_after(FAREWELL_NS, -1);
     struct failure ignored;
 
-    if (session->channel.fd < 0 || session->over)
+    if (session->channel.fd < 0 || (session->over && !session->abandoned))
         return;
     session->deadline = deadline;
-    if (negotiation_state(session->negotiation) == NEGOTIATION_TRANSMISSION) {
+    if (session_is_open(session)) {
         transmit_disconnect(session, &ignored);
         return;
     }
@@ -215,9 +282,17 @@ void session_close(struct session *session)
     if (!session)
         return;
     farewell(session);
+    secure_end(session->secure, !session->over);
     cleanup_close(&session->channel.fd);
     negotiation_free(session->negotiation);
     free(session);
+}
+
+void session_forget(struct session *session)
+{
+    session->over = true;
+    session->abandoned = false;
+    session_close(session);
 }
 
 void session_closep(struct session **session)
@@ -245,6 +320,11 @@ bool session_is_open(const struct session *session)
     return negotiation_state(session->negotiation) == NEGOTIATION_TRANSMISSION;
 }
 
+bool session_is_over(const struct session *session)
+{
+    return session->over;
+}
+
 struct channel *session_channel(struct session *session)
 {
     return &session->channel;
@@ -261,9 +341,9 @@ const struct export *session_export(const struct session *session)
 }
 
 /* An old server, or one that will not: we go on with less, except when it demands TLS or is going away. */
-static bool goes_on_without(int error)
+static bool goes_on_without(const struct session *session, int error)
 {
-    return error == -EOPNOTSUPP || error == -EINVAL || error == -EACCES;
+    return !session->over && error != -ENOKEY && error != -ESHUTDOWN && error != -ENOMEM;
 }
 
 int session_agree_replies(struct session *session, struct failure *failure)
@@ -278,12 +358,12 @@ int session_agree_replies(struct session *session, struct failure *failure)
         session->replies = SESSION_EXTENDED;
         return 0;
     }
-    if (session->over || !goes_on_without(r))
+    if (!goes_on_without(session, r))
         return r;
     r = run_option(session, negotiation_structured_reply(n), NULL, NULL, failure);
     if (r == 0)
         session->replies = SESSION_STRUCTURED;
-    return !session->over && goes_on_without(r) ? 0 : r;
+    return goes_on_without(session, r) ? 0 : r;
 }
 
 int session_list(struct session *session, session_visitor *visit, void *opaque, struct failure *failure)
@@ -297,7 +377,7 @@ static int within_export(const char *name, int error, struct failure *failure)
 
     if (error == 0)
         return 0;
-    shown = escape_text(name, strlen(name), 128);
+    shown = escape_within(name, NAME_ROOM);
     if (*name == '\0')
         return fail_within(failure, error, "the default export");
     return fail_within(failure, error, "export \"%s\"", shown ? shown : "?");
@@ -350,14 +430,46 @@ int session_go(struct session *session, const char *name, struct failure *failur
     return within_export(name, r, failure);
 }
 
+bool session_info_tls(const struct session *session, struct secure_info *info)
+{
+    *info = (struct secure_info){0};
+    if (session->secure)
+        secure_describe(session->secure, info);
+    return session->secure != NULL;
+}
+
+static int check_for_kernel(struct session *session, struct failure *failure)
+{
+    if (!session_is_open(session) || session->over || session->replies != SESSION_SIMPLE)
+        return fail(failure, EINVAL, "the connection is not in the state the kernel needs");
+    return 0;
+}
+
+int session_to_kernel(struct session *session, struct failure *failure)
+{
+    bool spoilt;
+    int r = check_for_kernel(session, failure);
+
+    if (r < 0 || !session->secure)
+        return r;
+    r = secure_to_kernel(session->secure, &session->channel, &spoilt, failure);
+    if (r < 0)
+        return spoilt ? over(session, r) : r;
+    secure_end(session->secure, false);
+    session->secure = NULL;
+    session->in_kernel = true;
+    return 0;
+}
+
 int session_steal_fd(struct session *session, struct failure *failure)
 {
-    int r;
+    int r = check_for_kernel(session, failure);
 
-    if (negotiation_state(session->negotiation) != NEGOTIATION_TRANSMISSION ||
-        session->replies != SESSION_SIMPLE)
-        return fail(failure, EINVAL, "the connection is not in the state the kernel needs");
-    r = channel_check_silent(&session->channel, failure);
+    if (r == 0 && session->secure)
+        r = fail(failure, EINVAL, "the connection is encrypted in this process");
+    /* With the keys in the kernel a peek would take a record apart; silence was checked before they moved there. */
+    if (r == 0 && !session->in_kernel)
+        r = channel_check_silent(&session->channel, failure);
     if (r < 0)
         return over(session, r);
     return steal_fd(&session->channel.fd);

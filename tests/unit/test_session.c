@@ -14,7 +14,7 @@
 #define FIXED (NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES)
 #define FLAGS (NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH)
 
-static const struct target plain = {.tls = TARGET_TLS_NEVER};
+static const struct endpoint plain = {.target = {.tls = TARGET_TLS_NEVER}};
 
 struct peer {
     int fd;

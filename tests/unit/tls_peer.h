@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A GnuTLS server in a thread, on one end of a socket pair or of a TCP connection over loopback; honest or not. It
+ * echoes what it receives. And what drives our side of the connection.
+ */
+#pragma once
+
+#include <gnutls/gnutls.h>
+#include <pthread.h>
+
+#include "tls.h"
+#include "tls_pki.h"
+
+enum peer_vice {
+    PEER_HONEST,
+    PEER_STALLS,          /* reads the ClientHello, says nothing */
+    PEER_CLOSES_AT_ONCE,  /* after the ClientHello */
+    PEER_CLOSES_MIDWAY,   /* after half of its first flight */
+    PEER_RESETS,          /* a TCP reset in the middle of the handshake */
+    PEER_SENDS_GARBAGE,   /* no TLS at all */
+    PEER_SENDS_NBD,       /* the bytes of a server that does not know of TLS */
+    PEER_SENDS_ALERT,     /* .alert */
+    PEER_EARLY_DATA,      /* application data before its Finished */
+    PEER_WARNS_FOREVER,   /* warning alerts without end, in the clear */
+    PEER_CLOSES_SILENTLY, /* after the handshake, without close_notify */
+    PEER_SAYS_BYE,        /* after the handshake, with it */
+    PEER_TALKS,           /* one record of data that nobody asked for */
+    PEER_HALF_RECORD,     /* the same, and only the beginning of it arrives */
+    PEER_SENDS_TICKET,    /* NewSessionTicket after the first echo */
+    PEER_CHANGES_KEYS,    /* KeyUpdate after the first echo, and wants ours */
+};
+
+struct peer {
+    /* Set before peer_start(). */
+    bool tcp;
+    const char *priority; /* NULL: NORMAL with PSK added for a psk_user */
+    const char *psk_user;
+    gnutls_datum_t psk_key;
+    const struct pki_identity *identity; /* X.509 */
+    const struct pki_identity *issuer;   /* sent with it, if not NULL */
+    const struct pki_identity *client_ca; /* demands a certificate of a client */
+    enum peer_vice vice;
+    gnutls_alert_description_t alert;
+    size_t record_limit;
+
+    /* The thread's, and what came of it. */
+    pthread_t thread;
+    int fd, client_fd;
+    int handshake_error;
+    char server_name[64];
+};
+
+void peer_start(struct peer *peer);
+void peer_join(struct peer *peer); /* closes client_fd as well */
+
+/* The handshake within two seconds: what tls_handshake() returned, or -ETIMEDOUT. */
+int peer_complete(struct tls_session *session, int fd, struct tls_reason *reason);
+
+/* Writes and reads back, all of it; 0 or -errno. */
+int peer_echo(struct tls_session *session, int fd, const void *data, size_t size, struct tls_reason *reason);
