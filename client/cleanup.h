@@ -4,13 +4,18 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define _cleanup_(f) __attribute__((cleanup(f)))
 
 static inline void cleanup_free(void *p)
 {
-    free(*(void **)p);
+    void *owned;
+
+    /* p points to a pointer of whatever type: its bytes, not the type, are what we may look at. */
+    memcpy(&owned, p, sizeof owned);
+    free(owned);
 }
 
 static inline void cleanup_close(int *fd)

@@ -20,7 +20,8 @@ enum {
 
 static const struct option_spec options_table[] = {
     {ID_PSK_FILE, "tls-psk-file", "FILE", "pre-shared keys, lines of user:hex (psktool)", 0},
-    {ID_CERTIFICATES, "tls-certificates", "DIR", "ca-cert.pem, client-cert.pem, client-key.pem, ca-crl.pem", 0},
+    {ID_CERTIFICATES, "tls-certificates", "DIR", "ca-cert.pem, client-cert.pem, client-key.pem, ca-crl.pem",
+     0},
     {ID_HOSTNAME, "tls-hostname", "NAME", "the name the server's certificate must carry", 0},
     {ID_USERNAME, "tls-username", "NAME", "whose pre-shared key", 0},
     {ID_VERIFY, "tls-verify-peer", "yes|no", "verify the server's certificate (default: yes)", 0},
@@ -120,7 +121,8 @@ int connection_target(const struct connection_options *options, const char *uri,
         return r;
     if (target->tls == TARGET_TLS_NEVER && tls_option) {
         target_clear(target);
-        return fail_status(failure, EINVAL, EXIT_STATUS_USAGE, "%s: this URI never encrypts; use nbds", tls_option);
+        return fail_status(failure, EINVAL, EXIT_STATUS_USAGE, "%s: this URI never encrypts; use nbds",
+                           tls_option);
     }
     if (replace(&target->tls_psk_file, options->tls_psk_file) < 0 ||
         replace(&target->tls_certificates, options->tls_certificates) < 0 ||

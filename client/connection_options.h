@@ -28,8 +28,8 @@ struct connection_options {
 extern const struct option_group connection_option_group;
 
 /*
- * Parses a URI and lays the options over it: they win over its parameters. A TLS option on a target that never encrypts is
- * refused: it would silently do nothing.
+ * Parses a URI and lays the options over it: they win over its parameters. A TLS option on a target that
+ * never encrypts is refused: it would silently do nothing.
  */
 int connection_target(const struct connection_options *options, const char *uri, struct target *target,
                       struct failure *failure);

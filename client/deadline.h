@@ -25,7 +25,8 @@ int deadline_remaining_ms(const struct deadline *deadline);
 
 /*
  * Waits until fd has one of the events (poll(2) bits), or, with fd -1, until the deadline.
- * Also reports what is ready when the deadline has passed: whoever reads in a loop checks deadline_remaining_ms() itself.
- * Returns the revents (> 0), -ETIMEDOUT, -ECANCELED (cancel_fd), or another -errno.
+ * Also reports what is ready when the deadline has passed: whoever reads in a loop checks
+ * deadline_remaining_ms() itself. Returns the revents (> 0), -ETIMEDOUT, -ECANCELED (cancel_fd), or another
+ * -errno.
  */
 int deadline_poll(const struct deadline *deadline, int fd, short events);

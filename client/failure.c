@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-__attribute__((format(printf, 3, 0))) static void set(struct failure *failure, enum exit_status status, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static void set(struct failure *failure, enum exit_status status,
+                                                      const char *format, va_list args)
 {
     failure->status = status;
     failure->hint[0] = '\0';

@@ -4,8 +4,9 @@
 #include <stdbool.h>
 
 /*
- * From here on SIGINT, SIGTERM and SIGHUP do not kill but make the returned descriptor readable for good: every wait
- * ends, and the command takes back what it did. SIGPIPE is ignored. Returns the fd (owned here, never closed) or -errno.
+ * From here on SIGINT, SIGTERM and SIGHUP do not kill but make the returned descriptor readable for good:
+ * every wait ends, and the command takes back what it did. SIGPIPE is ignored. Returns the fd (owned here,
+ * never closed) or -errno.
  */
 int interrupt_catch(void);
 

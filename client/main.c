@@ -22,7 +22,8 @@ static void print_usage(FILE *to)
                 "Attaches remote disks (NBD) as /dev/nbdX.\n\nCommands:\n");
     for (size_t i = 0; commands[i]; i++)
         fprintf(to, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
-    fprintf(to, "\n'nbdctl COMMAND --help' tells the options of a command; 'nbdctl --version' which nbdctl this is.\n");
+    fprintf(to, "\n'nbdctl COMMAND --help' tells the options of a command; 'nbdctl --version' which nbdctl "
+                "this is.\n");
 }
 
 static const struct command *find_command(const char *name)

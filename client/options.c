@@ -186,5 +186,6 @@ void options_print_help(const struct command *command)
     for (size_t g = 0; g < OPTION_GROUPS_MAX && command->groups[g]; g++)
         print_options(command->groups[g]->title, command->groups[g]->options);
     print_options("Options of every command", global_options);
-    printf("\nExit status: 0 done; 1 failed; 2 wrong usage; 3 bitmap missing or lost; 4 not the same disk.\n");
+    printf(
+        "\nExit status: 0 done; 1 failed; 2 wrong usage; 3 bitmap missing or lost; 4 not the same disk.\n");
 }

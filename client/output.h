@@ -19,14 +19,15 @@ void print_verbose(const char *format, ...) __attribute__((format(printf, 1, 2))
 /* The text of a failure, and its hint on a line of its own unless --quiet. Returns the exit status. */
 int print_failure(const struct failure *failure);
 
-/* Flushes stdout; a result that could not be written is a failure: EXIT_STATUS_FAILED with a message, else 0. */
+/* Flushes stdout; a result that could not be written is a failure: EXIT_STATUS_FAILED with a message, else 0.
+ */
 int finish_output(void);
 
 #define HUMAN_SIZE_MAX 32
 
 /*
- * "64M", or the bare number where no power of 1024 divides it: exact, as nbdinfo prints sizes. into has room for
- * HUMAN_SIZE_MAX. Returns into.
+ * "64M", or the bare number where no power of 1024 divides it: exact, as nbdinfo prints sizes. into has room
+ * for HUMAN_SIZE_MAX. Returns into.
  */
 const char *human_size_exact(uint64_t size, char *into);
 

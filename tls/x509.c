@@ -89,13 +89,18 @@ static gnutls_datum_t datum_of(const struct secret *file)
     return (gnutls_datum_t){.data = file->data, .size = (unsigned)file->size};
 }
 
-static int not_pem(const char *path, const char *what, int gnutls_error, struct tls_reason *reason)
+static int not_pem(const char *path, const gnutls_datum_t *pem, const char *what, int gnutls_error,
+                   struct tls_reason *reason)
 {
+    static const char begin[] = "-----BEGIN ";
+
     if (gnutls_error == GNUTLS_E_MEMORY_ERROR)
         return tls_fail(reason, ENOMEM, "out of memory");
-    if (gnutls_error == 0 || gnutls_error == GNUTLS_E_NO_CERTIFICATE_FOUND ||
-        gnutls_error == GNUTLS_E_BASE64_UNEXPECTED_HEADER_ERROR)
+    /* For garbage within the marks, and for a wrong mark, GnuTLS often just finds nothing. */
+    if (!memmem(pem->data, pem->size, begin, strlen(begin)))
         return tls_fail(reason, EINVAL, "%s has no %s in PEM form", tls_shown(path), what);
+    if (gnutls_error == 0 || gnutls_error == GNUTLS_E_NO_CERTIFICATE_FOUND)
+        return tls_fail(reason, EINVAL, "%s: the %s does not parse", tls_shown(path), what);
     return tls_fail(reason, EINVAL, "%s: the %s does not parse: %s", tls_shown(path), what,
                     gnutls_strerror(gnutls_error));
 }
@@ -113,7 +118,7 @@ static int load_ca(struct tls_credentials *credentials, const struct folder *fol
     pem = datum_of(&content);
     r = gnutls_certificate_set_x509_trust_mem(credentials->x509, &pem, GNUTLS_X509_FMT_PEM);
     if (r <= 0)
-        return not_pem(file.path, "certificate", r, reason);
+        return not_pem(file.path, &pem, "certificate", r, reason);
     return keep_trust(credentials, tls_shown(file.path), reason);
 }
 
@@ -145,7 +150,7 @@ static int load_crl(struct tls_credentials *credentials, const struct folder *fo
     if (r == GNUTLS_E_CRL_VERIFICATION_ERROR)
         return tls_fail(reason, EINVAL, "%s: the revocation list is not signed by an authority of %s",
                         tls_shown(file.path), credentials->trust);
-    return r <= 0 ? not_pem(file.path, "revocation list", r, reason) : 0;
+    return r <= 0 ? not_pem(file.path, &pem, "revocation list", r, reason) : 0;
 }
 
 static int check_time(const char *path, gnutls_x509_crt_t certificate, struct tls_reason *reason)
@@ -176,7 +181,7 @@ static int check_certificate(const char *path, const gnutls_datum_t *pem, struct
     if (r < 0)
         return tls_fail(reason, ENOMEM, "out of memory");
     r = gnutls_x509_crt_import(certificate, pem, GNUTLS_X509_FMT_PEM);
-    r = r < 0 ? not_pem(path, "certificate", r, reason) : check_time(path, certificate, reason);
+    r = r < 0 ? not_pem(path, pem, "certificate", r, reason) : check_time(path, certificate, reason);
     gnutls_x509_crt_deinit(certificate);
     return r;
 }
@@ -192,7 +197,7 @@ static int check_key(const char *path, const gnutls_datum_t *pem, struct tls_rea
     gnutls_x509_privkey_deinit(key);
     if (r == GNUTLS_E_DECRYPTION_FAILED)
         return tls_fail(reason, EINVAL, "%s is protected by a password", tls_shown(path));
-    return r < 0 ? not_pem(path, "private key", r, reason) : 0;
+    return r < 0 ? not_pem(path, pem, "private key", r, reason) : 0;
 }
 
 static int set_pair(struct tls_credentials *credentials, const struct folder *folder,

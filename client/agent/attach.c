@@ -37,24 +37,39 @@ static int from_kernel(struct failure *failure, int error, const struct netlink_
     return fail_hint(failure, fail(failure, -error, "%s", reason->text), "%s", reason->hint);
 }
 
+/* Where the disk is, without who asks for it and how: "server:10810/disk", "/run/nbd.sock/disk". New string.
+ */
+static char *location_of(const struct target *target)
+{
+    char *text = NULL;
+    int size;
+
+    if (target->transport == TARGET_UNIX && target->socket_path[0] == '\0') /* abstract */
+        size = asprintf(&text, "@%.*s/%s", (int)target->socket_path_size - 1,
+                        (const char *)target->socket_path + 1, target->export_name);
+    else if (target->transport == TARGET_UNIX)
+        size = asprintf(&text, "%.*s/%s", (int)target->socket_path_size, (const char *)target->socket_path,
+                        target->export_name);
+    else if (target->transport == TARGET_VSOCK)
+        size = asprintf(&text, "vsock-%u:%u/%s", target->vsock_cid, target->vsock_port, target->export_name);
+    else if (strcmp(target->port, NBD_DEFAULT_PORT) == 0)
+        size = asprintf(&text, "%s/%s", target->host, target->export_name);
+    else
+        size = asprintf(&text, "%s:%s/%s", target->host, target->port, target->export_name);
+    return size < 0 ? NULL : text;
+}
+
 /*
- * The backend identifier is what tells disks apart for the kernel, udev and RECONFIGURE: the name the user gave, or
- * where the disk is. It becomes a file name, so other bytes than a name's become '_'.
+ * The backend identifier is what tells disks apart for the kernel, udev and RECONFIGURE: the name the user
+ * gave, or where the disk is. It becomes a file name, so other bytes than a name's become '_'.
  */
 static int make_backend(const struct target *target, const char *name, char *backend, size_t size)
 {
-    _cleanup_free_ char *uri = name ? NULL : target_format(target);
-    const char *from = name;
-    size_t length;
+    _cleanup_free_ char *location = name ? NULL : location_of(target);
 
-    if (!name && !uri)
+    if (!name && !location)
         return -ENOMEM;
-    if (!name) {
-        from = strstr(uri, "://");
-        from = from ? from + 3 : uri;
-    }
-    length = strcspn(from, "&");
-    snprintf(backend, size, "%.*s", (int)length, from);
+    snprintf(backend, size, "%s", name ? name : location);
     for (char *c = backend; *c; c++)
         if (!strchr(name_characters, *c))
             *c = '_';
@@ -220,7 +235,8 @@ static int hand_over(const struct attach_request *request, const struct target *
     if (r == 0)
         r = fill_result(request, target, connections, index, result, failure);
     /* A signal that came while nobody was waiting counts all the same. */
-    if (r == 0 && deadline_poll(&(struct deadline){.at_ns = 0, .cancel_fd = request->cancel_fd}, -1, 0) == -ECANCELED)
+    if (r == 0 &&
+        deadline_poll(&(struct deadline){.at_ns = 0, .cancel_fd = request->cancel_fd}, -1, 0) == -ECANCELED)
         r = fail(failure, ECANCELED, "interrupted");
     if (r < 0) {
         handover_undo(netlink, index);
@@ -242,7 +258,8 @@ int attach_disk(const struct attach_request *request, struct attach_result *resu
     r = dial_patiently(request, &connections, &target, failure);
     if (r == 0) {
         r = hand_over(request, target, &connections, netlink, result, failure);
-        /* Once handed over the session is the kernel's: no farewell from us. A rollback has disconnected it. */
+        /* Once handed over the session is the kernel's: no farewell from us. A rollback has disconnected it.
+         */
         if (r == 0)
             connections_release(&connections);
         else

@@ -11,25 +11,26 @@
 #include "protocol/dial.h"
 #include "protocol/uri.h"
 
-#define ATTACH_NAME_MAX 64
-/* The kernel counts DEAD_CONN_TIMEOUT in jiffies in a long (up to 1000 a second): a century, or 23 days with 32 bits. */
-#define ATTACH_FOREVER_S (sizeof(long) == 8 ? UINT64_C(3155760000) : UINT64_C(2000000))
+#define ATTACH_NAME_MAX      64
+/* The kernel counts DEAD_CONN_TIMEOUT in jiffies in a long (up to 1000 a second): a century, or 23 days with
+ * 32 bits. */
+#define ATTACH_FOREVER_S     (sizeof(long) == 8 ? UINT64_C(3155760000) : UINT64_C(2000000))
 /* TIMEOUT is kept in jiffies in 32 bits. */
 #define ATTACH_TIMEOUT_MAX_S UINT64_C(2000000)
 
 struct attach_request {
     const struct endpoint *endpoints; /* equal servers of one disk, in order; not owned, as is all here */
     size_t endpoints_count;
-    uint32_t index;               /* NBD_INDEX_ANY: whichever is free */
+    uint32_t index; /* NBD_INDEX_ANY: whichever is free */
     bool read_only;
-    size_t connections;           /* DIAL_AUTO or a number */
+    size_t connections; /* DIAL_AUTO or a number */
     enum ktls_mode ktls;
-    uint64_t block_size;          /* 0: from the server */
+    uint64_t block_size; /* 0: from the server */
     uint64_t timeout_s, dead_timeout_s;
-    const char *name;             /* NULL: none */
-    uint64_t connect_timeout_ns;  /* for each target */
-    uint64_t io_timeout_ns;       /* for the kernel's first reads */
-    uint64_t wait_ns;             /* keep trying; 0: each target once */
+    const char *name;            /* NULL: none */
+    uint64_t connect_timeout_ns; /* for each target */
+    uint64_t io_timeout_ns;      /* for the kernel's first reads */
+    uint64_t wait_ns;            /* keep trying; 0: each target once */
     int cancel_fd;
 };
 
@@ -38,9 +39,9 @@ struct attach_result {
     uint64_t size;
     bool read_only;
     size_t connections;
-    enum connection_path path; /* of all of them: a relay for one is a relay for all */
+    enum connection_path path;   /* of all of them: a relay for one is a relay for all */
     struct failure relay_reason; /* RELAY: why; to be told once */
-    char *uri; /* canonical, of the server that was taken; owned */
+    char *uri;                   /* canonical, of the server that was taken; owned */
 };
 
 /* What --name may be: it becomes a file name under /dev/disk/by-id. */

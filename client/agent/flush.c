@@ -16,8 +16,8 @@
 
 #include "cleanup.h"
 
-#define NS_PER_MS    UINT64_C(1000000)
-#define REAP_STEP_NS (2 * NS_PER_MS)
+#define NS_PER_MS     UINT64_C(1000000)
+#define REAP_STEP_NS  (2 * NS_PER_MS)
 /* udev opens what it probes for a moment; a holder that matters stays. */
 #define CLAIM_TRIES   100
 #define CLAIM_STEP_MS 20
@@ -36,8 +36,7 @@ static int flush_node(const char *path)
 static void drop_partition(int fd, unsigned number)
 {
     struct blkpg_partition partition = {.pno = (int)number};
-    struct blkpg_ioctl_arg arg = {
-        .op = BLKPG_DEL_PARTITION, .datalen = sizeof partition, .data = &partition};
+    struct blkpg_ioctl_arg arg = {.op = BLKPG_DEL_PARTITION, .datalen = sizeof partition, .data = &partition};
 
     for (int try = 0; try < CLAIM_TRIES; try++) {
         if (ioctl(fd, BLKPG, &arg) == 0 || errno != EBUSY)
@@ -59,8 +58,8 @@ static int claim(const char *path)
 }
 
 /*
- * Each partition has a page cache of its own, so each is flushed. The claim on the whole disk comes first: a mounted or
- * otherwise claimed partition refuses it. Returns the descriptor that is the claim, or -errno.
+ * Each partition has a page cache of its own, so each is flushed. The claim on the whole disk comes first: a
+ * mounted or otherwise claimed partition refuses it. Returns the descriptor that is the claim, or -errno.
  */
 static int flush_disk(uint32_t index, const unsigned *partitions, size_t count)
 {

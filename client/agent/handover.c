@@ -15,13 +15,13 @@
 #include "netlink/uevent.h"
 #include "protocol/wire.h"
 
-#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_MS        UINT64_C(1000000)
 /* Somebody (udev) merely has the device open, or the kernel still tears it down: both pass by themselves. */
-#define BUSY_RETRY_NS   (20 * NS_PER_MS)
+#define BUSY_RETRY_NS    (20 * NS_PER_MS)
 #define BUSY_PATIENCE_NS (5000 * NS_PER_MS)
 /* uevents wake us; this is for the case that one is lost. */
-#define SYSFS_RETRY_NS  (50 * NS_PER_MS)
-#define UNDO_NS         (5000 * NS_PER_MS)
+#define SYSFS_RETRY_NS   (50 * NS_PER_MS)
+#define UNDO_NS          (5000 * NS_PER_MS)
 
 static int from_kernel(struct failure *failure, int error, const struct netlink_reason *reason)
 {
@@ -36,8 +36,8 @@ int handover_block_size(const struct handover *handover, const struct export *ex
 
     *block_size = handover->block_size ? handover->block_size : minimum;
     if (*block_size < minimum)
-        return fail(failure, EINVAL, "block size %" PRIu64 " is below the server's minimum %" PRIu64, *block_size,
-                    minimum);
+        return fail(failure, EINVAL, "block size %" PRIu64 " is below the server's minimum %" PRIu64,
+                    *block_size, minimum);
     if (export->size % *block_size != 0 && handover->block_size)
         return fail(failure, EINVAL, "the export's size %" PRIu64 " is not a multiple of block size %" PRIu64,
                     export->size, *block_size);
@@ -182,18 +182,19 @@ static int scan_verdict(uint32_t index, int waited, const struct scan *scan, str
     if (waited == -ECANCELED)
         return fail(failure, ECANCELED, "interrupted");
     if (waited < 0)
-        return fail(failure, ETIMEDOUT, "the server opened the export but answers no reads of /dev/nbd%u", index);
+        return fail(failure, ETIMEDOUT, "the server opened the export but answers no reads of /dev/nbd%u",
+                    index);
+    if (scan->result == -ENOENT)
+        return fail_hint(failure, fail(failure, ENOENT, "there is no /dev/nbd%u", index),
+                         "is devtmpfs mounted on /dev?");
     if (scan->result < 0)
-        return fail_hint(failure,
-                         fail(failure, -scan->result, "cannot open /dev/nbd%u: %s", index,
-                              strerror(-scan->result)),
-                         scan->result == -ENOENT ? "is devtmpfs mounted on /dev?" : "%s", "");
+        return fail(failure, -scan->result, "cannot open /dev/nbd%u: %s", index, strerror(-scan->result));
     return 0;
 }
 
 /*
- * Opens the device once. When that fails or takes too long the device is disconnected here, since only that ends
- * the open; the thread never outlives this function.
+ * Opens the device once. When that fails or takes too long the device is disconnected here, since only that
+ * ends the open; the thread never outlives this function.
  */
 static int scan_partitions(struct nbd_netlink *netlink, uint32_t index, const struct deadline *deadline,
                            struct failure *failure)
@@ -215,7 +216,8 @@ static int scan_partitions(struct nbd_netlink *netlink, uint32_t index, const st
 }
 
 static int make_usable(const struct handover *handover, uint32_t index, const struct export *export,
-                       struct uevent_socket *uevents, const struct deadline *deadline, struct failure *failure)
+                       struct uevent_socket *uevents, const struct deadline *deadline,
+                       struct failure *failure)
 {
     struct nbd_device device;
     int r = wait_for_size(index, export->size, uevents, deadline, &device, failure);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * secured fd -> device: gives negotiated connections to the kernel and waits until the device can be used. Whatever fails
- * on the way, and whenever the caller is interrupted, nothing stays attached.
+ * secured fd -> device: gives negotiated connections to the kernel and waits until the device can be used.
+ * Whatever fails on the way, and whenever the caller is interrupted, nothing stays attached.
  */
 #pragma once
 
@@ -19,18 +19,19 @@ struct handover {
     uint32_t index;              /* NBD_INDEX_ANY: whichever is free */
     bool read_only;              /* also when the server would let us write */
     uint64_t block_size;         /* logical, bytes; 0: from the server's minimum */
-    uint64_t timeout_s;          /* per request; 0: the kernel never gives up on a slow server (one connection) */
-    uint64_t dead_timeout_s;     /* I/O waits this long for a lost server */
-    const char *backend;         /* backend identifier */
+    uint64_t timeout_s;      /* per request; 0: the kernel never gives up on a slow server (one connection) */
+    uint64_t dead_timeout_s; /* I/O waits this long for a lost server */
+    const char *backend;     /* backend identifier */
 };
 
-/* The block size the device will have: the server's minimum, at least 512. -EINVAL when the kernel cannot do it. */
+/* The block size the device will have: the server's minimum, at least 512. -EINVAL when the kernel cannot do
+ * it. */
 int handover_block_size(const struct handover *handover, const struct export *export, uint64_t *block_size,
                         struct failure *failure);
 
 /*
- * CONNECT, queue limits, partitions. The deadline bounds the waits for the kernel, udev and the first reads; the
- * connections stay the caller's to release. On success *index is attached.
+ * CONNECT, queue limits, partitions. The deadline bounds the waits for the kernel, udev and the first reads;
+ * the connections stay the caller's to release. On success *index is attached.
  */
 int handover_attach(const struct handover *handover, const struct connections *connections,
                     const struct deadline *deadline, uint32_t *index, struct failure *failure);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The fallback where the kernel cannot own the server's socket (no kTLS, unix sockets with TLS, vsock): a process that copies between
- * the kernel driver's end of a socket pair and the server's session.
+ * The fallback where the kernel cannot own the server's socket (no kTLS, unix sockets with TLS, vsock): a
+ * process that copies between the kernel driver's end of a socket pair and the server's session.
  *
- * It stands in the block path: a machine short of memory writes pages out through it. So it locks its memory, tells the
- * kernel (PR_SET_IO_FLUSHER), opens no file and needs no memory once it runs; one thread per direction, large records, and no
- * buffer beyond one record a direction: who is slow slows the other down. It ends when the kernel has let go of its
- * end, or when the server's has ended and the kernel was told so.
+ * It stands in the block path: a machine short of memory writes pages out through it. So it locks its memory,
+ * tells the kernel (PR_SET_IO_FLUSHER), opens no file and needs no memory once it runs; one thread per
+ * direction, large records, and no buffer beyond one record a direction: who is slow slows the other down. It
+ * ends when the kernel has let go of its end, or when the server's has ended and the kernel was told so.
  */
 #pragma once
 
@@ -16,8 +16,9 @@
 #include "protocol/dial.h"
 
 /*
- * Starts the relay of a CONNECTION_RELAY that has a session, in a process of its own that outlives this one. On success
- * connection->fd is the kernel driver's end, connection->session is gone (it is the relay's), and *pid is the process. The process ends by
- * itself when connection->fd and the kernel's copies of it are closed.
+ * Starts the relay of a CONNECTION_RELAY that has a session, in a process of its own that outlives this one.
+ * On success connection->fd is the kernel driver's end, connection->session is gone (it is the relay's), and
+ * *pid is the process. The process ends by itself when connection->fd and the kernel's copies of it are
+ * closed.
  */
 int relay_start(struct connection *connection, pid_t *pid, struct failure *failure);

@@ -34,7 +34,8 @@ static int describe_holders(const struct nbd_device *device, char *text, size_t 
 
     for (int i = 0; i < count && i < HOLDERS_NAMED; i++) {
         _cleanup_free_ char *one = holder_describe(&holders[i]);
-        int n = snprintf(text + used, size - used, "%s%s is %s", i ? "; " : "", holders[i].device, one ? one : "held");
+        int n = snprintf(text + used, size - used, "%s%s is %s", i ? "; " : "", holders[i].device,
+                         one ? one : "held");
 
         used += n > 0 && (size_t)n < size - used ? (size_t)n : 0;
     }
@@ -45,8 +46,9 @@ static int describe_holders(const struct nbd_device *device, char *text, size_t 
 
 static int refuse_held(uint32_t index, const char *holders, struct failure *failure)
 {
-    return fail_hint(failure, fail(failure, EBUSY, "/dev/nbd%u is in use: %s", index, holders),
-                     "unmount or stop what uses it; --force disconnects all the same, and loses what was not written");
+    return fail_hint(
+        failure, fail(failure, EBUSY, "/dev/nbd%u is in use: %s", index, holders),
+        "unmount or stop what uses it; --force disconnects all the same, and loses what was not written");
 }
 
 static int check_holders(const struct nbd_device *device, struct failure *failure)
@@ -74,7 +76,8 @@ static int flush_failed(const struct nbd_device *device, int error, struct failu
                  device->index);
     else
         r = fail(failure, -error, "/dev/nbd%u: cannot flush: %s", device->index, strerror(-error));
-    return fail_hint(failure, r, "the device is still attached; --force disconnects it, and loses what was not written");
+    return fail_hint(failure, r,
+                     "the device is still attached; --force disconnects it, and loses what was not written");
 }
 
 static int disconnect(struct nbd_netlink *netlink, uint32_t index, struct failure *failure)

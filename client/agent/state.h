@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What the kernel does not keep of an attached device: /run/nbdctl/nbdX.json, one file a device. Nothing in it is believed
- * before it was checked against sysfs: another tool may have taken the device since.
+ * What the kernel does not keep of an attached device: /run/nbdctl/nbdX.json, one file a device. Nothing in
+ * it is believed before it was checked against sysfs: another tool may have taken the device since.
  */
 #pragma once
 
@@ -19,11 +19,11 @@
 
 struct device_state {
     uint32_t index;
-    pid_t pid;      /* as sysfs has it: which attach this is */
-    char *backend;  /* backend identifier, likewise */
-    char *uri;      /* canonical, of the server in use; owned, as are all strings */
+    pid_t pid;     /* as sysfs has it: which attach this is */
+    char *backend; /* backend identifier, likewise */
+    char *uri;     /* canonical, of the server in use; owned, as are all strings */
     char *export_name;
-    char *name;     /* --name; NULL: none */
+    char *name; /* --name; NULL: none */
     uint64_t size;
     uint16_t flags; /* transmission flags */
     size_t connections;
@@ -32,12 +32,13 @@ struct device_state {
 
 void device_state_clear(struct device_state *state);
 
-/* Writes the file whole or not at all (a new one, renamed). -errno (ENOSPC...) with the reason; nothing is left behind. */
+/* Writes the file whole or not at all (a new one, renamed). -errno (ENOSPC...) with the reason; nothing is
+ * left behind. */
 int device_state_write(const struct device_state *state, struct failure *failure);
 
 /*
- * The state of an attached device. -ENOENT: none, or one of an earlier attach (then it is removed when stale_remove is
- * set), or not to be understood.
+ * The state of an attached device. -ENOENT: none, or one of an earlier attach (then it is removed when
+ * stale_remove is set), or not to be understood.
  */
 int device_state_read(const struct nbd_device *device, struct device_state *state);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* An attached device as list and status show it: sysfs, what we remember of it, and the kernel's view of its sockets. */
+/* An attached device as list and status show it: sysfs, what we remember of it, and the kernel's view of its
+ * sockets. */
 #pragma once
 
 #include <stdbool.h>

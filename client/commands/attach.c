@@ -25,16 +25,33 @@ struct attach {
     uint64_t wait_ns;
 };
 
-enum { ID_READ_ONLY = 2000, ID_CONNECTIONS, ID_BLOCK_SIZE, ID_TIMEOUT, ID_DEAD_TIMEOUT, ID_NAME, ID_KTLS, ID_NO_AGENT, ID_WAIT, ID_JSON };
+enum {
+    ID_READ_ONLY = 2000,
+    ID_CONNECTIONS,
+    ID_BLOCK_SIZE,
+    ID_TIMEOUT,
+    ID_DEAD_TIMEOUT,
+    ID_NAME,
+    ID_KTLS,
+    ID_NO_AGENT,
+    ID_WAIT,
+    ID_JSON
+};
 
 static const struct option_spec table[] = {
     {ID_READ_ONLY, "read-only", NULL, "the device refuses writes", 'r'},
-    {ID_CONNECTIONS, "connections", "N|auto", "connections to the server (default: auto; more than\none only where the server says CAN_MULTI_CONN)", 'c'},
-    {ID_BLOCK_SIZE, "block-size", "N", "logical block size (default: the server's minimum,\nat least 512)", 'b'},
-    {ID_TIMEOUT, "timeout", "T", "give up on a connection that answers a request no\nsooner (default: 0, never with one connection)", 0},
-    {ID_DEAD_TIMEOUT, "dead-timeout", "T", "how long I/O waits for a lost server before it fails,\nor forever (default: 0, at once)", 0},
+    {ID_CONNECTIONS, "connections", "N|auto",
+     "connections to the server (default: auto; more than\none only where the server says CAN_MULTI_CONN)",
+     'c'},
+    {ID_BLOCK_SIZE, "block-size", "N", "logical block size (default: the server's minimum,\nat least 512)",
+     'b'},
+    {ID_TIMEOUT, "timeout", "T",
+     "give up on a connection that answers a request no\nsooner (default: 0, never with one connection)", 0},
+    {ID_DEAD_TIMEOUT, "dead-timeout", "T",
+     "how long I/O waits for a lost server before it fails,\nor forever (default: 0, at once)", 0},
     {ID_NAME, "name", "NAME", "names the disk: /dev/disk/by-id/nbd-NAME, list, status", 0},
-    {ID_KTLS, "ktls", "MODE", "who encrypts: auto (the kernel where it can, else a\nprocess), require (the kernel, or fail), no", 0},
+    {ID_KTLS, "ktls", "MODE",
+     "who encrypts: auto (the kernel where it can, else a\nprocess), require (the kernel, or fail), no", 0},
     {ID_NO_AGENT, "no-agent", NULL, "hand over and leave no process", 0},
     {ID_WAIT, "wait", "T", "keep trying this long until a server answers", 'w'},
     {ID_JSON, "json", NULL, "print a JSON object instead of the device", 'j'},
@@ -50,7 +67,8 @@ static int set_connections(const char *argument, size_t *connections, struct fai
         return 0;
     }
     if (parse_u64(argument, 1, DIAL_MAX_CONNECTIONS, &n) < 0)
-        return fail(failure, EINVAL, "--connections is auto or 1 to %d, not %s", DIAL_MAX_CONNECTIONS, argument);
+        return fail(failure, EINVAL, "--connections is auto or 1 to %d, not %s", DIAL_MAX_CONNECTIONS,
+                    argument);
     *connections = (size_t)n;
     return 0;
 }
@@ -73,7 +91,8 @@ static int set_seconds(const char *name, const char *argument, uint64_t most, ui
         return fail(failure, EINVAL, "--%s %s is not a time (500ms, 10, 2min)", name, argument);
     *seconds = ns / ns_per_s + (ns % ns_per_s ? 1 : 0);
     if (*seconds > most)
-        return fail(failure, EINVAL, "--%s %s is too long; the kernel knows at most %" PRIu64 " s", name, argument, most);
+        return fail(failure, EINVAL, "--%s %s is too long; the kernel knows at most %" PRIu64 " s", name,
+                    argument, most);
     return 0;
 }
 
@@ -88,7 +107,8 @@ static int set_dead_timeout(const char *argument, uint64_t *seconds, struct fail
 static int set_name(const char *argument, const char **name, struct failure *failure)
 {
     if (!attach_name_valid(argument))
-        return fail(failure, EINVAL, "--name may have 1 to %d letters, digits, and any of _ - . : + @", ATTACH_NAME_MAX);
+        return fail(failure, EINVAL, "--name may have 1 to %d letters, digits, and any of _ - . : + @",
+                    ATTACH_NAME_MAX);
     *name = argument;
     return 0;
 }
@@ -156,19 +176,21 @@ const struct command command_attach = {
     .name = "attach",
     .arguments = "URI... [DEVICE]",
     .summary = "attach a remote disk as /dev/nbdX",
-    .details = "Prints the device when it can be used: its size is set and its partitions are there. More than\n"
-               "one URI: equal servers of one disk, tried in order. DEVICE is /dev/nbd0, nbd0 or 0; without it\n"
-               "a free one is taken.\n"
-               "\n"
-               "  nbdctl attach nbd://server/disk\n"
-               "  nbdctl attach 'nbd+unix:///disk?socket=/run/nbd.sock' /dev/nbd3",
+    .details =
+        "Prints the device when it can be used: its size is set and its partitions are there. More than\n"
+        "one URI: equal servers of one disk, tried in order. DEVICE is /dev/nbd0, nbd0 or 0; without it\n"
+        "a free one is taken.\n"
+        "\n"
+        "  nbdctl attach nbd://server/disk\n"
+        "  nbdctl attach 'nbd+unix:///disk?socket=/run/nbd.sock' /dev/nbd3",
     .groups = {&group, &connection_option_group},
     .arguments_min = 1,
     .arguments_max = URIS_MAX + 1,
     .run = run,
 };
 
-/* The last argument is a device unless it looks like a URI: no device name has a colon behind letters and '+'. */
+/* The last argument is a device unless it looks like a URI: no device name has a colon behind letters and
+ * '+'. */
 static bool is_uri(const char *argument)
 {
     return strstr(argument, "://") != NULL;
@@ -201,7 +223,8 @@ static int parse_arguments(struct attach *attach, char **arguments, int count, s
             return resolve_device(arguments[i], &request->index, failure);
         if (request->endpoints_count == URIS_MAX)
             return fail_status(failure, EINVAL, EXIT_STATUS_USAGE, "attach: more than %d URIs", URIS_MAX);
-        r = connection_target(&attach->connection, arguments[i], &endpoints[request->endpoints_count].target, failure);
+        r = connection_target(&attach->connection, arguments[i], &endpoints[request->endpoints_count].target,
+                              failure);
         if (r < 0) {
             failure->status = EXIT_STATUS_USAGE;
             return r;
@@ -223,7 +246,8 @@ static void print_json(const struct attach_result *result)
     json_object_object_add(object, "connections", json_object_new_uint64(result->connections));
     json_object_object_add(object, "tls", json_object_new_string(connection_path_name(result->path)));
     json_object_object_add(object, "uri", json_object_new_string(result->uri));
-    printf("%s\n", json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+    printf("%s\n",
+           json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
     json_object_put(object);
 }
 

@@ -40,7 +40,8 @@ static int set(void *into, int id, const char *argument, struct failure *failure
 
 static const struct option_spec table[] = {
     {ID_ALL, "all", NULL, "every attached nbd device", 'a'},
-    {ID_FORCE, "force", NULL, "also when it is in use or cannot be flushed:\nwhat was not written is lost", 'f'},
+    {ID_FORCE, "force", NULL, "also when it is in use or cannot be flushed:\nwhat was not written is lost",
+     'f'},
     {ID_TIMEOUT, "timeout", "T", "how long flushing may take (default: 60 s)", 0},
     {0},
 };
@@ -52,15 +53,17 @@ const struct command command_detach = {
     .name = "detach",
     .arguments = "DEVICE...",
     .summary = "detach devices: flush, disconnect, wait until gone",
-    .details = "DEVICE is /dev/nbd0, nbd0, 0, or a link to it. A device that is mounted or otherwise held is\n"
-               "refused, and who holds it is named.",
+    .details =
+        "DEVICE is /dev/nbd0, nbd0, 0, or a link to it. A device that is mounted or otherwise held is\n"
+        "refused, and who holds it is named.",
     .groups = {&group},
     .arguments_min = 0,
     .arguments_max = -1,
     .run = run,
 };
 
-static int detach_index(struct nbd_netlink *netlink, uint32_t index, const struct detach *detach, int cancel_fd)
+static int detach_index(struct nbd_netlink *netlink, uint32_t index, const struct detach *detach,
+                        int cancel_fd)
 {
     struct deadline deadline = deadline_after(detach->timeout_ns, cancel_fd);
     struct failure failure = {0};
@@ -75,7 +78,8 @@ static int kernel_failed(const struct netlink_reason *reason)
 {
     struct failure failure = {0};
 
-    return print_failure((fail_hint(&failure, fail(&failure, EIO, "%s", reason->text), "%s", reason->hint), &failure));
+    return print_failure(
+        (fail_hint(&failure, fail(&failure, EIO, "%s", reason->text), "%s", reason->hint), &failure));
 }
 
 /* Nothing attached, not even the module loaded: then all there is is detached. */

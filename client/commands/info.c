@@ -36,7 +36,8 @@ enum { ID_LIST = 2000, ID_LIST_CONTEXTS, ID_JSON, ID_CONTENT, ID_NO_CONTENT };
 static int add_query(struct info *info, const char *query, struct failure *failure)
 {
     if (info->queries_count == NEGOTIATION_MAX_QUERIES)
-        return fail_status(failure, EINVAL, EXIT_STATUS_USAGE, "more than %d queries", NEGOTIATION_MAX_QUERIES);
+        return fail_status(failure, EINVAL, EXIT_STATUS_USAGE, "more than %d queries",
+                           NEGOTIATION_MAX_QUERIES);
     info->queries[info->queries_count++] = query;
     return 0;
 }
@@ -68,8 +69,10 @@ static int set(void *into, int id, const char *argument, struct failure *failure
 
 static const struct option_spec table[] = {
     {ID_LIST, "list", NULL, "all exports the server lists", 'L'},
-    {ID_LIST_CONTEXTS, "list-contexts", "[QUERY]", "only the meta contexts, those that answer QUERY\n(qemu:, qemu:dirty-bitmap:)", 0},
-    {ID_CONTENT, "content", NULL, "say what file(1) makes of the first 8 KiB\n(the default without --list)", 0},
+    {ID_LIST_CONTEXTS, "list-contexts", "[QUERY]",
+     "only the meta contexts, those that answer QUERY\n(qemu:, qemu:dirty-bitmap:)", 0},
+    {ID_CONTENT, "content", NULL, "say what file(1) makes of the first 8 KiB\n(the default without --list)",
+     0},
     {ID_NO_CONTENT, "no-content", NULL, "do not", 0},
     {ID_JSON, "json", NULL, "one JSON object, with the keys of nbdinfo --json", 'j'},
     {0},
@@ -103,16 +106,19 @@ static int parse_arguments(struct info *info, char **arguments, int count, struc
         else if (info->list_contexts)
             r = add_query(info, arguments[i], failure);
         else if (uri || count > 1)
-            return fail_status(failure, EINVAL, EXIT_STATUS_USAGE, "info: argument '%s' is one too many", arguments[i]);
+            return fail_status(failure, EINVAL, EXIT_STATUS_USAGE, "info: argument '%s' is one too many",
+                               arguments[i]);
         else
             uri = arguments[i];
     }
     if (r == 0 && !uri)
         return fail_status(failure, EINVAL, EXIT_STATUS_USAGE, "info: URI is missing");
     if (r == 0 && info->list && info->list_contexts)
-        return fail_status(failure, EINVAL, EXIT_STATUS_USAGE, "info: --list and --list-contexts exclude each other");
+        return fail_status(failure, EINVAL, EXIT_STATUS_USAGE,
+                           "info: --list and --list-contexts exclude each other");
     if (r == 0 && info->content && info->no_content)
-        return fail_status(failure, EINVAL, EXIT_STATUS_USAGE, "info: --content and --no-content exclude each other");
+        return fail_status(failure, EINVAL, EXIT_STATUS_USAGE,
+                           "info: --content and --no-content exclude each other");
     if (r < 0)
         return r;
     r = connection_target(&info->connection, uri, &info->endpoint.target, failure);
@@ -138,8 +144,8 @@ static int open_session(const struct info *info, struct session **session, struc
 }
 
 /*
- * What cannot be read is no reason to hide the rest, only to say so; a server that refuses to open the export, or breaks the
- * protocol, is.
+ * What cannot be read is no reason to hide the rest, only to say so; a server that refuses to open the
+ * export, or breaks the protocol, is.
  */
 static int guess(const struct info *info, struct session *session, const char *name, char **content,
                  struct failure *failure)
@@ -181,16 +187,17 @@ static int show_export(struct info *info, struct session *session, const char *n
         r = guess(info, session, name, &guessed, failure);
     if (r == 0) {
         show_server(info, session);
-        info_print_export(info->printer, &report, description ? description : report.export.description, guessed,
-                          &info->endpoint.target);
+        info_print_export(info->printer, &report, description ? description : report.export.description,
+                          guessed, &info->endpoint.target);
     }
     export_report_clear(&report);
     return r;
 }
 
 /*
- * Reading the content opens the export, and so does describing it where the server has no INFO. That ends the option phase:
- * the next export needs a session of its own, and the one before must be gone, since a server may take one client at a time.
+ * Reading the content opens the export, and so does describing it where the server has no INFO. That ends the
+ * option phase: the next export needs a session of its own, and the one before must be gone, since a server
+ * may take one client at a time.
  */
 static int session_for_listed(struct info *info, bool content, struct failure *failure)
 {
@@ -204,8 +211,8 @@ static int session_for_listed(struct info *info, bool content, struct failure *f
 }
 
 /*
- * An export that the server lists and then refuses does not hide the others. A connection that is lost does: to try on, for
- * as many names as the server likes to invent, would only take long.
+ * An export that the server lists and then refuses does not hide the others. A connection that is lost does:
+ * to try on, for as many names as the server likes to invent, would only take long.
  */
 static bool ends_list(const struct info *info, int r)
 {
@@ -261,7 +268,8 @@ static int show_contexts(struct info *info, struct failure *failure)
 
 static int show_one(struct info *info, struct failure *failure)
 {
-    int r = show_export(info, info->session, info->endpoint.target.export_name, NULL, !info->no_content, failure);
+    int r =
+        show_export(info, info->session, info->endpoint.target.export_name, NULL, !info->no_content, failure);
 
     if (r == -ENOENT && !failure->hint[0])
         fail_hint(failure, r, "nbdctl info --list shows what the server has");

@@ -78,7 +78,8 @@ void info_print_server(struct info_printer *printer, const struct session *sessi
         [SESSION_SIMPLE] = "simple", [SESSION_STRUCTURED] = "structured", [SESSION_EXTENDED] = "extended"};
 
     if (!printer->root) {
-        printf("protocol: %s %s TLS, using %s packets\n", protocol, tls ? "with" : "without", packets[replies]);
+        printf("protocol: %s %s TLS, using %s packets\n", protocol, tls ? "with" : "without",
+               packets[replies]);
         return;
     }
     add_string(printer->root, "protocol", protocol);
@@ -161,8 +162,8 @@ static void print_size(uint64_t size)
     printf("\n");
 }
 
-static void print_export_text(const struct export_report *report, const char *description, const char *content,
-                              const char *uri)
+static void print_export_text(const struct export_report *report, const char *description,
+                              const char *content, const char *uri)
 {
     _cleanup_free_ char *name = escape_text(report->name, strlen(report->name), NBD_MAX_STRING);
     const struct export *export = &report->export;
@@ -188,8 +189,8 @@ static void print_export_text(const struct export_report *report, const char *de
     printf("\tblock_size_maximum: %" PRIu32 "\n", export->max_payload);
 }
 
-void info_print_export(struct info_printer *printer, const struct export_report *report, const char *description,
-                       const char *content, const struct target *target)
+void info_print_export(struct info_printer *printer, const struct export_report *report,
+                       const char *description, const char *content, const struct target *target)
 {
     _cleanup_free_ char *uri = uri_of(target, report->name);
     struct json_object *exports;
@@ -202,7 +203,8 @@ void info_print_export(struct info_printer *printer, const struct export_report 
     print_export_json(exports, report, description, content, uri);
 }
 
-void info_print_contexts(struct info_printer *printer, const char *export_name, const struct string_list *contexts)
+void info_print_contexts(struct info_printer *printer, const char *export_name,
+                         const struct string_list *contexts)
 {
     if (printer->root) {
         add_string(printer->root, "export-name", export_name);
@@ -210,7 +212,8 @@ void info_print_contexts(struct info_printer *printer, const char *export_name, 
         return;
     }
     for (size_t i = 0; i < contexts->count; i++) {
-        _cleanup_free_ char *shown = escape_text(contexts->strings[i], strlen(contexts->strings[i]), NBD_MAX_STRING);
+        _cleanup_free_ char *shown =
+            escape_text(contexts->strings[i], strlen(contexts->strings[i]), NBD_MAX_STRING);
 
         printf("%s\n", shown ? shown : "?");
     }

@@ -18,7 +18,8 @@ void info_printer_end(struct info_printer *printer, bool complete);
 void info_print_server(struct info_printer *printer, const struct session *session, bool tls);
 
 /* description and content may be NULL. */
-void info_print_export(struct info_printer *printer, const struct export_report *report, const char *description,
-                       const char *content, const struct target *target);
+void info_print_export(struct info_printer *printer, const struct export_report *report,
+                       const char *description, const char *content, const struct target *target);
 
-void info_print_contexts(struct info_printer *printer, const char *export_name, const struct string_list *contexts);
+void info_print_contexts(struct info_printer *printer, const char *export_name,
+                         const struct string_list *contexts);

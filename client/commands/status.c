@@ -73,7 +73,8 @@ static void print_socket(const struct device_view *view, size_t i)
         printf(", rtt %.3f ms, %" PRIu64 " bytes sent, %" PRIu64 " received, %" PRIu32 " retransmits",
                socket->rtt_us / 1000.0, socket->bytes_sent, socket->bytes_received, socket->retransmits);
     if (socket->has_tls)
-        printf(", %s %s in the kernel", tls_version_name(socket->tls_version), tls_cipher_name(socket->tls_cipher));
+        printf(", %s %s in the kernel", tls_version_name(socket->tls_version),
+               tls_cipher_name(socket->tls_cipher));
     printf("\n");
 }
 
@@ -83,10 +84,10 @@ static void print_text(const struct device_view *view)
 
     printf("/dev/nbd%" PRIu32 "\n", view->device.index);
     printf("  %-14s %s\n", "state", device_view_state(view));
-    printf("  %-14s %" PRIu64 " bytes (%s)%s\n", "size", view->device.size, human_size(view->device.size, size),
-           view->device.read_only ? ", read-only" : "");
-    printf("  %-14s %" PRIu32 " bytes, requests up to %" PRIu32 " KiB\n", "blocks", view->device.logical_block_size,
-           view->device.max_sectors_kb);
+    printf("  %-14s %" PRIu64 " bytes (%s)%s\n", "size", view->device.size,
+           human_size(view->device.size, size), view->device.read_only ? ", read-only" : "");
+    printf("  %-14s %" PRIu32 " bytes, requests up to %" PRIu32 " KiB\n", "blocks",
+           view->device.logical_block_size, view->device.max_sectors_kb);
     if (view->device.backend[0])
         print_escaped("identifier", view->device.backend);
     if (!view->known) {

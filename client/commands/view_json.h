@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Attached devices on stdout, for programs (list --json, status --json) and the pieces people's text shares. */
+/* Attached devices on stdout, for programs (list --json, status --json) and the pieces people's text shares.
+ */
 #pragma once
 
 #include <stddef.h>
@@ -11,7 +12,8 @@
 void print_list_json(const struct device_view *views, size_t count);
 void print_status_json(const struct device_view *view);
 
-/* "127.0.0.1:10809", "[::1]:10809", "unix:/run/x" (escaped); into has room for ADDRESS_TEXT_MAX. Returns into. */
+/* "127.0.0.1:10809", "[::1]:10809", "unix:/run/x" (escaped); into has room for ADDRESS_TEXT_MAX. Returns
+ * into. */
 const char *address_text(const struct sockaddr_storage *address, char *into);
 
 /* Names of linux/tls.h's numbers: "TLS 1.3", "AES-128-GCM"; "unknown" for new ones. */

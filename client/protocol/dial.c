@@ -70,7 +70,8 @@ static int check_results(const struct dialling *list, size_t count, struct failu
     *failure = failed->failure;
     if (failed->result == -ETIMEDOUT && count > 1)
         fail_hint(failure, 0,
-                  "the server may take fewer clients than the %zu connections asked for (qemu-nbd: -e)", count);
+                  "the server may take fewer clients than the %zu connections asked for (qemu-nbd: -e)",
+                  count);
     return failed->result;
 }
 
@@ -92,7 +93,8 @@ static int check_multi_conn(const struct export *export, size_t count, struct fa
         return 0;
     return fail_hint(failure,
                      fail(failure, EOPNOTSUPP,
-                          "%zu connections were asked for, but the server does not say CAN_MULTI_CONN", count),
+                          "%zu connections were asked for, but the server does not say CAN_MULTI_CONN",
+                          count),
                      "use --connections 1: with more, a flush would not cover all writes");
 }
 
@@ -164,8 +166,8 @@ static int dial_more(const struct endpoint *endpoint, size_t count, enum ktls_mo
 }
 
 /*
- * A server may say CAN_MULTI_CONN and yet take one client only (qemu-nbd without -e). Nobody asked for the further
- * connections, so their absence is no error; a different disk behind one of them is.
+ * A server may say CAN_MULTI_CONN and yet take one client only (qemu-nbd without -e). Nobody asked for the
+ * further connections, so their absence is no error; a different disk behind one of them is.
  */
 static int dial_auto(const struct endpoint *endpoint, enum ktls_mode ktls, const struct deadline *deadline,
                      struct connections *connections, struct failure *failure)

@@ -72,7 +72,8 @@ int export_check_disk(const struct export *export, struct failure *failure)
     /* A SHOULD of "Size constraints", but the tail could never be read through a block device. */
     if (export->size % export->min_block != 0 && export->has_block_sizes)
         return fail(failure, EPROTO,
-                    "the server's export size %" PRIu64 " is not a multiple of its minimum block size %" PRIu32,
+                    "the server's export size %" PRIu64
+                    " is not a multiple of its minimum block size %" PRIu32,
                     export->size, export->min_block);
     return 0;
 }

@@ -11,7 +11,8 @@
 #include "failure.h"
 
 /* Strings are owned, NUL-terminated UTF-8 of at most NBD_MAX_STRING bytes, and not escaped for a terminal. */
-struct export {
+struct export
+{
     bool described;       /* size and flags were received */
     uint64_t size;        /* bytes, below 2^63 */
     uint16_t flags;       /* transmission flags, NBD_FLAG_* */

@@ -140,9 +140,9 @@ int inspect_export(struct session *session, const char *name, struct export_repo
 }
 
 /*
- * How much to read for the first size bytes. Where the server told block sizes, requests MUST be whole blocks. Where
- * it did not, sizes that are no multiple of the default are common, and "SHOULD support a default minimum block size
- * of 1" lets us read their end.
+ * How much to read for the first size bytes. Where the server told block sizes, requests MUST be whole
+ * blocks. Where it did not, sizes that are no multiple of the default are common, and "SHOULD support a
+ * default minimum block size of 1" lets us read their end.
  */
 static size_t whole_blocks(const struct export *export, size_t size)
 {
@@ -150,7 +150,7 @@ static size_t whole_blocks(const struct export *export, size_t size)
     uint64_t whole;
 
     if (size > export->size)
-        size = (size_t)export->size;
+        size = (size_t) export->size;
     whole = (size + block - 1) / block * block;
     return (size_t)(whole > export->size ? whole - block : whole);
 }

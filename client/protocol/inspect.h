@@ -41,20 +41,21 @@ struct export_report {
 void export_report_clear(struct export_report *report);
 
 /*
- * Describes one export: INFO, or GO where the server has no INFO (which ends the option phase), and its meta contexts. A
- * server without meta contexts is no failure.
+ * Describes one export: INFO, or GO where the server has no INFO (which ends the option phase), and its meta
+ * contexts. A server without meta contexts is no failure.
  */
 int inspect_export(struct session *session, const char *name, struct export_report *report,
                    struct failure *failure);
 
-/* The meta contexts that answer the queries (none: all). -errno also when the server knows no meta contexts. */
+/* The meta contexts that answer the queries (none: all). -errno also when the server knows no meta contexts.
+ */
 int inspect_contexts(struct session *session, const char *name, const char *const *queries, size_t count,
                      struct string_list *contexts, struct failure *failure);
 
 /*
- * The first bytes of the export (at most size, at most the export's size, and of a size that is not whole blocks the
- * whole ones); opens it when that has not happened yet. Count or -errno. Unless session_is_over(), it is the server that
- * told an error, or the export that has less than one block.
+ * The first bytes of the export (at most size, at most the export's size, and of a size that is not whole
+ * blocks the whole ones); opens it when that has not happened yet. Count or -errno. Unless session_is_over(),
+ * it is the server that told an error, or the export that has less than one block.
  */
 ssize_t inspect_beginning(struct session *session, const char *name, uint8_t *buffer, size_t size,
                           struct failure *failure);

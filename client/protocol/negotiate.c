@@ -8,10 +8,10 @@
 
 #include "protocol/negotiate_internal.h"
 
-#define GREETING_SIZE       18 /* two magic numbers and the handshake flags */
-#define OPTION_HEADER_SIZE  16
-#define EXPORT_NAME_SIZE    10 /* size and transmission flags */
-#define EXPORT_NAME_ZEROES  124
+#define GREETING_SIZE      18 /* two magic numbers and the handshake flags */
+#define OPTION_HEADER_SIZE 16
+#define EXPORT_NAME_SIZE   10 /* size and transmission flags */
+#define EXPORT_NAME_ZEROES 124
 
 struct negotiation *negotiation_new(void)
 {
@@ -108,11 +108,12 @@ static int greet(struct negotiation *n, struct negotiation_event *event, struct 
     if (magic != NBD_MAGIC)
         return fail(failure, EPROTO, "the server does not speak NBD (it began with 0x%016" PRIx64 ")", magic);
     if (style == NBD_OLDSTYLE_MAGIC)
-        return fail_hint(failure,
-                         fail(failure, EPROTO, "the server speaks only the oldstyle negotiation of NBD"),
-                         "the server needs to be 3.10 or later of nbd-server, or another that knows export names");
+        return fail_hint(
+            failure, fail(failure, EPROTO, "the server speaks only the oldstyle negotiation of NBD"),
+            "the server needs to be 3.10 or later of nbd-server, or another that knows export names");
     if (style != NBD_OPTION_MAGIC)
-        return fail(failure, EPROTO, "the server speaks an unknown NBD negotiation (0x%016" PRIx64 ")", style);
+        return fail(failure, EPROTO, "the server speaks an unknown NBD negotiation (0x%016" PRIx64 ")",
+                    style);
     out = extend_output(n, 4);
     if (!out)
         return fail(failure, ENOMEM, "out of memory");
@@ -155,7 +156,8 @@ static int check_reply_header(struct negotiation *n, struct failure *failure)
     n->reply_type = be32_get(n->in + 12);
     n->reply_size = be32_get(n->in + 16);
     if (n->reply_size > REPLY_PAYLOAD_MAX)
-        return fail(failure, EPROTO, "the server's reply to %s claims %" PRIu32 " bytes, more than any reply has",
+        return fail(failure, EPROTO,
+                    "the server's reply to %s claims %" PRIu32 " bytes, more than any reply has",
                     negotiation_option_name(n->option), n->reply_size);
     if (++n->replies > n->replies_max)
         return fail(failure, EPROTO, "the server sends more than %u replies to %s", n->replies_max,
@@ -235,7 +237,8 @@ static uint8_t *put_option(struct negotiation *n, enum nbd_option option, size_t
 }
 
 /* Begins an option; *data is where its size bytes go. */
-static int start(struct negotiation *n, enum nbd_option option, size_t size, unsigned replies_max, uint8_t **data)
+static int start(struct negotiation *n, enum nbd_option option, size_t size, unsigned replies_max,
+                 uint8_t **data)
 {
     if (n->state != NEGOTIATION_READY)
         return -EBUSY;

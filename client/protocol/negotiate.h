@@ -2,8 +2,8 @@
 /*
  * The handshake phase of NBD (proto.md, "Handshake") as a machine without I/O: bytes in, bytes and events
  * out. It asks for exactly the bytes that the next item needs and never for one more, so that whatever the
- * server sends too early (before TLS, before the first request) is still in the socket, where the owner of the fd can
- * see it and refuse it.
+ * server sends too early (before TLS, before the first request) is still in the socket, where the owner of
+ * the fd can see it and refuse it.
  *
  * One option is in flight at a time. The caller starts an option in state READY, writes what
  * negotiation_output() has, and feeds what negotiation_wanted() asks for until REPLIED.
@@ -50,8 +50,9 @@ struct negotiation_event {
     const char *name;        /* as sent, not escaped */
     const char *description; /* "" when there is none */
     uint32_t context_id;
-    uint32_t error;      /* REPLIED: 0 or NBD_REP_ERR_* (any value with the error bit) */
-    const char *message; /* REPLIED: the server's words on the error, any bytes but NUL; "" when it had none */
+    uint32_t error; /* REPLIED: 0 or NBD_REP_ERR_* (any value with the error bit) */
+    const char
+        *message; /* REPLIED: the server's words on the error, any bytes but NUL; "" when it had none */
 };
 
 struct negotiation;
@@ -68,8 +69,8 @@ bool negotiation_is_fixed(const struct negotiation *negotiation);
 size_t negotiation_wanted(struct negotiation *negotiation, uint8_t **into);
 
 /*
- * count bytes were put there (at most what was wanted). 0 and *event (perhaps NONE), or -EPROTO, -ENOMEM with the
- * reason; the machine has then FAILED.
+ * count bytes were put there (at most what was wanted). 0 and *event (perhaps NONE), or -EPROTO, -ENOMEM with
+ * the reason; the machine has then FAILED.
  */
 int negotiation_received(struct negotiation *negotiation, size_t count, struct negotiation_event *event,
                          struct failure *failure);
@@ -79,8 +80,8 @@ size_t negotiation_output(const struct negotiation *negotiation, const uint8_t *
 void negotiation_sent(struct negotiation *negotiation, size_t count);
 
 /*
- * Each starts one option. Only in READY (-EBUSY else); -EOPNOTSUPP when the server is not fixed newstyle (EXPORT_NAME is
- * all it knows); -EINVAL when a name is longer than NBD_MAX_STRING; -ENOMEM.
+ * Each starts one option. Only in READY (-EBUSY else); -EOPNOTSUPP when the server is not fixed newstyle
+ * (EXPORT_NAME is all it knows); -EINVAL when a name is longer than NBD_MAX_STRING; -ENOMEM.
  */
 int negotiation_start_tls(struct negotiation *negotiation);
 int negotiation_structured_reply(struct negotiation *negotiation);
@@ -94,10 +95,12 @@ int negotiation_list_meta_context(struct negotiation *negotiation, const char *n
 int negotiation_set_meta_context(struct negotiation *negotiation, const char *name,
                                  const char *const *queries, size_t count);
 
-/* ABORT: a soft disconnect, in any state before TRANSMISSION; nothing is awaited afterwards. No-op elsewhere. */
+/* ABORT: a soft disconnect, in any state before TRANSMISSION; nothing is awaited afterwards. No-op elsewhere.
+ */
 void negotiation_abort(struct negotiation *negotiation);
 
-/* The TLS handshake is done: all that was negotiated before is forgotten ("TLS support"). SECURING -> READY. */
+/* The TLS handshake is done: all that was negotiated before is forgotten ("TLS support"). SECURING -> READY.
+ */
 void negotiation_secured(struct negotiation *negotiation);
 
 /* What was described by the last INFO, GO or EXPORT_NAME that succeeded. */

@@ -67,8 +67,8 @@ static bool string_valid(const uint8_t *text, size_t size)
 
 static int malformed(const struct negotiation *n, struct failure *failure, const char *what)
 {
-    return fail(failure, EPROTO, "the server's reply to %s is malformed: %s", negotiation_option_name(n->option),
-                what);
+    return fail(failure, EPROTO, "the server's reply to %s is malformed: %s",
+                negotiation_option_name(n->option), what);
 }
 
 /* Takes a string from the wire into a buffer of NBD_MAX_STRING + 1 bytes. */
@@ -139,7 +139,8 @@ static int info_export(struct negotiation *n, const uint8_t *payload, size_t siz
     return 0;
 }
 
-static int info_block_size(struct negotiation *n, const uint8_t *payload, size_t size, struct failure *failure)
+static int info_block_size(struct negotiation *n, const uint8_t *payload, size_t size,
+                           struct failure *failure)
 {
     if (size != 14)
         return malformed(n, failure, "NBD_INFO_BLOCK_SIZE is not 14 bytes");
@@ -195,7 +196,8 @@ static int keep_export(struct negotiation *n, struct failure *failure)
     return 0;
 }
 
-static int reply_ack(struct negotiation *n, size_t size, struct negotiation_event *event, struct failure *failure)
+static int reply_ack(struct negotiation *n, size_t size, struct negotiation_event *event,
+                     struct failure *failure)
 {
     int r = 0;
 

@@ -54,8 +54,8 @@ void reply_header_get(const uint8_t *header, struct reply_header *reply)
     reply->size = be64_get(header + 24);
 }
 
-int reply_error_get(uint16_t type, const uint8_t *payload, size_t size, uint32_t *error, const uint8_t **message,
-                    size_t *message_size, struct failure *failure)
+int reply_error_get(uint16_t type, const uint8_t *payload, size_t size, uint32_t *error,
+                    const uint8_t **message, size_t *message_size, struct failure *failure)
 {
     size_t tail = type == NBD_REPLY_TYPE_ERROR_OFFSET ? 8 : 0;
     size_t length;

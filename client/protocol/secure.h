@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fd -> secured fd: a target with its credentials, and the TLS layer of one connection. In a build without TLS every
- * target that demands it is refused here.
+ * fd -> secured fd: a target with its credentials, and the TLS layer of one connection. In a build without
+ * TLS every target that demands it is refused here.
  */
 #pragma once
 
@@ -39,8 +39,9 @@ struct secure_info {
 struct secure;
 
 /*
- * The handshake on channel->fd, after STARTTLS was acknowledged; on success the channel's bytes go through it. The fd stays the channel's.
- * -ECONNRESET, -EKEYREJECTED, ..., each with the reason; -ETIMEDOUT, -ECANCELED.
+ * The handshake on channel->fd, after STARTTLS was acknowledged; on success the channel's bytes go through
+ * it. The fd stays the channel's. -ECONNRESET, -EKEYREJECTED, ..., each with the reason; -ETIMEDOUT,
+ * -ECANCELED.
  */
 int secure_start(struct secure **ret, const struct endpoint *endpoint, struct channel *channel,
                  const struct deadline *deadline, struct failure *failure);
@@ -48,8 +49,9 @@ int secure_start(struct secure **ret, const struct endpoint *endpoint, struct ch
 void secure_describe(const struct secure *secure, struct secure_info *info);
 
 /*
- * Moves the session's keys into the kernel; the channel is plain again, for us, and the secure is spent. -EOPNOTSUPP with the reason when
- * this kernel, cipher or socket cannot; *spoilt tells whether the connection can still be used as it was.
+ * Moves the session's keys into the kernel; the channel is plain again, for us, and the secure is spent.
+ * -EOPNOTSUPP with the reason when this kernel, cipher or socket cannot; *spoilt tells whether the connection
+ * can still be used as it was.
  */
 int secure_to_kernel(struct secure *secure, struct channel *channel, bool *spoilt, struct failure *failure);
 

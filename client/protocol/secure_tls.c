@@ -82,7 +82,8 @@ static ssize_t layer_read(void *state, uint8_t *into, size_t size, short *events
     return n;
 }
 
-static ssize_t layer_write(void *state, const uint8_t *from, size_t size, short *events, struct failure *failure)
+static ssize_t layer_write(void *state, const uint8_t *from, size_t size, short *events,
+                           struct failure *failure)
 {
     struct tls_reason reason = {0};
     ssize_t n = tls_write(state, from, size, events, &reason);

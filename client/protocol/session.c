@@ -15,7 +15,8 @@
 /* Leaving politely may cost this long when the server does not read; the socket is closed all the same. */
 #define FAREWELL_NS UINT64_C(500000000)
 
-/* Bytes of an escaped name or message in a failure: together with the words around them they fit (fail_within). */
+/* Bytes of an escaped name or message in a failure: together with the words around them they fit
+ * (fail_within). */
 #define NAME_ROOM    150
 #define MESSAGE_ROOM 400
 
@@ -124,7 +125,8 @@ static const char *reply_meaning(uint32_t error)
     }
 }
 
-/* Escaped and cut so that it fits a failure, in which it would else be cut anywhere, and what follows it lost. */
+/* Escaped and cut so that it fits a failure, in which it would else be cut anywhere, and what follows it
+ * lost. */
 static char *escape_within(const char *text, size_t room)
 {
     size_t limit = room - strlen("...");
@@ -165,7 +167,8 @@ static int run_option(struct session *session, int started, session_visitor *vis
     if (session->over)
         return fail(failure, EPIPE, "the connection to the server is over");
     if (started == -EOPNOTSUPP)
-        return fail(failure, EOPNOTSUPP, "the server is too old: it knows no options but NBD_OPT_EXPORT_NAME");
+        return fail(failure, EOPNOTSUPP,
+                    "the server is too old: it knows no options but NBD_OPT_EXPORT_NAME");
     if (started < 0)
         return fail(failure, -started, "cannot ask the server: %s", strerror(-started));
     r = flush_output(session, failure);
@@ -192,7 +195,8 @@ static int greet(struct session *session, struct failure *failure)
     return next_event(session, &event, failure);
 }
 
-/* A refusal is final: what was asked for with TLS never goes on without it ("FORCEDTLS", downgrade attacks). */
+/* A refusal is final: what was asked for with TLS never goes on without it ("FORCEDTLS", downgrade attacks).
+ */
 static int ask_for_tls(struct session *session, struct failure *failure)
 {
     int r = run_option(session, negotiation_start_tls(session->negotiation), NULL, NULL, failure);
@@ -204,8 +208,8 @@ static int ask_for_tls(struct session *session, struct failure *failure)
 }
 
 /*
- * Whatever came before the handshake is not from whom we think it is ("TLS support"): one byte that waits already was
- * injected, and all that was negotiated is forgotten.
+ * Whatever came before the handshake is not from whom we think it is ("TLS support"): one byte that waits
+ * already was injected, and all that was negotiated is forgotten.
  */
 static int start_tls(struct session *session, const struct endpoint *endpoint, struct failure *failure)
 {
@@ -215,7 +219,8 @@ static int start_tls(struct session *session, const struct endpoint *endpoint, s
         return r;
     r = channel_check_silent(&session->channel, failure);
     if (r == -EPROTO)
-        return over(session, fail(failure, EPROTO, "bytes arrived before the TLS handshake: somebody injects them"));
+        return over(session,
+                    fail(failure, EPROTO, "bytes arrived before the TLS handshake: somebody injects them"));
     if (r == 0)
         r = secure_start(&session->secure, endpoint, &session->channel, &session->deadline, failure);
     if (r < 0)
@@ -260,7 +265,8 @@ int session_open(struct session **ret, const struct endpoint *endpoint, const st
     return session_open_fd(ret, fd, endpoint, deadline, failure);
 }
 
-/* A farewell must not hang on a server that does not read, nor be skipped because the user's deadline is over. */
+/* A farewell must not hang on a server that does not read, nor be skipped because the user's deadline is
+ * over. */
 static void farewell(struct session *session)
 {
     struct deadline deadline = deadline_after(FAREWELL_NS, -1);
@@ -467,7 +473,8 @@ int session_steal_fd(struct session *session, struct failure *failure)
 
     if (r == 0 && session->secure)
         r = fail(failure, EINVAL, "the connection is encrypted in this process");
-    /* With the keys in the kernel a peek would take a record apart; silence was checked before they moved there. */
+    /* With the keys in the kernel a peek would take a record apart; silence was checked before they moved
+     * there. */
     if (r == 0 && !session->in_kernel)
         r = channel_check_silent(&session->channel, failure);
     if (r < 0)

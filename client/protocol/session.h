@@ -37,8 +37,8 @@ int session_open_fd(struct session **ret, int fd, const struct endpoint *endpoin
                     const struct deadline *deadline, struct failure *failure);
 
 /*
- * Takes leave as the phase demands (ABORT, or NBD_CMD_DISC; both without waiting for long) and frees. After a breach
- * of the protocol the connection is just closed. NULL is fine.
+ * Takes leave as the phase demands (ABORT, or NBD_CMD_DISC; both without waiting for long) and frees. After a
+ * breach of the protocol the connection is just closed. NULL is fine.
  */
 void session_close(struct session *session);
 void session_closep(struct session **session);
@@ -47,11 +47,12 @@ void session_set_deadline(struct session *session, const struct deadline *deadli
 enum session_replies session_replies(const struct session *session);
 bool session_is_fixed(const struct session *session); /* fixed newstyle */
 bool session_is_open(const struct session *session);  /* an export is open: the option phase is over */
-bool session_is_over(const struct session *session);  /* it broke or was given up: nothing more can be asked */
+bool session_is_over(const struct session *session); /* it broke or was given up: nothing more can be asked */
 
 /*
- * For requests of the transmission phase that went wrong; both return error. Broken: nothing more is said. Abandoned: the
- * request was sent whole but nobody waits for the reply any more, so NBD_CMD_DISC is all that may follow.
+ * For requests of the transmission phase that went wrong; both return error. Broken: nothing more is said.
+ * Abandoned: the request was sent whole but nobody waits for the reply any more, so NBD_CMD_DISC is all that
+ * may follow.
  */
 int session_break(struct session *session, int error);
 int session_abandon(struct session *session, int error);
@@ -61,7 +62,8 @@ const struct deadline *session_deadline(const struct session *session);
 
 /*
  * The options. An error reply of the server is -errno (session_reply_errno) with its name and message in the
- * failure, and the session goes on; it is over (session_is_over) after -EPROTO, -ECONNRESET, -ETIMEDOUT and -ECANCELED.
+ * failure, and the session goes on; it is over (session_is_over) after -EPROTO, -ECONNRESET, -ETIMEDOUT and
+ * -ECANCELED.
  */
 
 /* Agrees on the most the server has: extended headers, else structured replies, else simple ones. */
@@ -72,7 +74,8 @@ typedef int session_visitor(void *opaque, const struct negotiation_event *event)
 
 int session_list(struct session *session, session_visitor *visit, void *opaque, struct failure *failure);
 
-/* Describes an export without opening it. *export: cleared by the caller (export_clear). -EOPNOTSUPP: old server. */
+/* Describes an export without opening it. *export: cleared by the caller (export_clear). -EOPNOTSUPP: old
+ * server. */
 int session_info(struct session *session, const char *name, struct export *export, struct failure *failure);
 
 int session_list_contexts(struct session *session, const char *name, const char *const *queries, size_t count,
@@ -91,8 +94,8 @@ const struct export *session_export(const struct session *session);
 bool session_info_tls(const struct session *session, struct secure_info *info);
 
 /*
- * Moves TLS into the kernel, after session_go() with simple replies; nothing to do for a plain session. -EOPNOTSUPP...: it cannot be had;
- * the session goes on as it was unless session_is_over().
+ * Moves TLS into the kernel, after session_go() with simple replies; nothing to do for a plain session.
+ * -EOPNOTSUPP...: it cannot be had; the session goes on as it was unless session_is_over().
  */
 int session_to_kernel(struct session *session, struct failure *failure);
 
@@ -100,7 +103,8 @@ int session_to_kernel(struct session *session, struct failure *failure);
 void session_forget(struct session *session);
 
 /*
- * The socket, for the kernel: the caller owns it, the session is spent. Only after session_go() with simple replies, after
- * session_to_kernel() with TLS, and only when the server has not sent a byte too many. Returns the fd or -errno.
+ * The socket, for the kernel: the caller owns it, the session is spent. Only after session_go() with simple
+ * replies, after session_to_kernel() with TLS, and only when the server has not sent a byte too many. Returns
+ * the fd or -errno.
  */
 int session_steal_fd(struct session *session, struct failure *failure);

@@ -51,7 +51,8 @@ static int receive(struct session *session, uint8_t *into, size_t size, struct f
     return channel_read(session_channel(session), into, size, session_deadline(session), failure);
 }
 
-static int check_header(const struct reading *reading, const struct reply_header *reply, struct failure *failure)
+static int check_header(const struct reading *reading, const struct reply_header *reply,
+                        struct failure *failure)
 {
     if (reply->cookie != reading->cookie)
         return fail(failure, EPROTO, "the server's reply carries a cookie that nobody used");
@@ -70,7 +71,8 @@ static int receive_header(const struct reading *reading, struct reply_header *re
         return r;
     size = reply_header_size(header, session_replies(reading->session));
     if (size == 0)
-        return fail(failure, EPROTO, "the server's reply begins with 0x%08" PRIx32 ", which this session has no use for",
+        return fail(failure, EPROTO,
+                    "the server's reply begins with 0x%08" PRIx32 ", which this session has no use for",
                     be32_get(header));
     r = receive(reading->session, header + REPLY_MAGIC_SIZE, size - REPLY_MAGIC_SIZE, failure);
     if (r < 0)
@@ -114,14 +116,16 @@ static int take_error(struct reading *reading, const struct reply_header *reply,
 static void remove_piece(struct reading *reading, size_t at)
 {
     reading->pieces_count--;
-    memmove(reading->pieces + at, reading->pieces + at + 1, (reading->pieces_count - at) * sizeof *reading->pieces);
+    memmove(reading->pieces + at, reading->pieces + at + 1,
+            (reading->pieces_count - at) * sizeof *reading->pieces);
 }
 
 static int insert_piece(struct reading *reading, size_t at, struct piece piece, struct failure *failure)
 {
     if (reading->pieces_count == PIECES_MAX)
         return fail(failure, EPROTO, "the server answers a read in more pieces than make sense");
-    memmove(reading->pieces + at + 1, reading->pieces + at, (reading->pieces_count - at) * sizeof *reading->pieces);
+    memmove(reading->pieces + at + 1, reading->pieces + at,
+            (reading->pieces_count - at) * sizeof *reading->pieces);
     reading->pieces[at] = piece;
     reading->pieces_count++;
     return 0;
@@ -163,7 +167,8 @@ static uint64_t covered(const struct reading *reading)
 }
 
 /* Where a content chunk goes. */
-static int place(struct reading *reading, uint64_t offset, uint64_t length, uint8_t **into, struct failure *failure)
+static int place(struct reading *reading, uint64_t offset, uint64_t length, uint8_t **into,
+                 struct failure *failure)
 {
     uint64_t end = reading->offset + reading->length;
 
@@ -215,7 +220,8 @@ static int take_simple(struct reading *reading, const struct reply_header *reply
     if (reply->error)
         return told_error(reading, reply->error, (const uint8_t *)"", 0, failure);
     if (session_replies(reading->session) != SESSION_SIMPLE)
-        return fail(failure, EPROTO, "the server answered a read with a simple reply where a structured one is due");
+        return fail(failure, EPROTO,
+                    "the server answered a read with a simple reply where a structured one is due");
     r = place(reading, reading->offset, reading->length, &into, failure);
     return r < 0 ? r : receive(reading->session, into, reading->length, failure);
 }
@@ -254,8 +260,8 @@ static int take_reply(struct reading *reading, struct failure *failure)
             return r;
     } while (!reply.done);
     if (reading->error == 0 && covered(reading) != reading->length)
-        return fail(failure, EPROTO, "the server answered only %" PRIu64 " of %" PRIu32 " bytes", covered(reading),
-                    reading->length);
+        return fail(failure, EPROTO, "the server answered only %" PRIu64 " of %" PRIu32 " bytes",
+                    covered(reading), reading->length);
     return 0;
 }
 

@@ -7,9 +7,10 @@
 #include "protocol/session.h"
 
 /*
- * Reads length bytes at offset into buffer, whatever mixture of chunks the server answers with. Every byte of the
- * buffer comes from the server or is a hole it declared; a reply that leaves one out, or writes one twice, is -EPROTO.
- * length: at most the export's maximum payload. -errno of the server's with its message otherwise.
+ * Reads length bytes at offset into buffer, whatever mixture of chunks the server answers with. Every byte of
+ * the buffer comes from the server or is a hole it declared; a reply that leaves one out, or writes one
+ * twice, is -EPROTO. length: at most the export's maximum payload. -errno of the server's with its message
+ * otherwise.
  */
 int transmit_read(struct session *session, uint64_t offset, uint32_t length, uint8_t *buffer,
                   struct failure *failure);

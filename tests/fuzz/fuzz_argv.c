@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The command line: NUL-separated words. Options are parsed with the real tables; the command itself is not run, since
- * that would be I/O.
+ * The command line: NUL-separated words. Options are parsed with the real tables; the command itself is not
+ * run, since that would be I/O.
  */
 #include <stdint.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The first byte picks what the client wants; the rest is what the server sends. Bytes are fed in pieces whose size the
- * input decides too, so that every place a reply can be cut is tried.
+ * The first byte picks what the client wants; the rest is what the server sends. Bytes are fed in pieces
+ * whose size the input decides too, so that every place a reply can be cut is tried.
  */
 #include <stdint.h>
 #include <stdlib.h>

@@ -46,6 +46,11 @@ CHUNK_ERROR, CHUNK_ERROR_OFFSET = 32769, 32770
 
 MAX_OPTION = 1 << 20
 
+CONTENT = b"".join((bytes(1024), struct.pack("<III", 1, 255, 0), bytes(range(16)), b"in its place".ljust(16, b"\0"),
+                    bytes(3018), b"SWAPSPACE2"))
+CONTENT_WORDS = ("Linux swap file, 4k page size, little endian, version 1, size 255 pages, 0 bad pages, LABEL=in its place, "
+                 "UUID=00010203-0405-0607-0809-0a0b0c0d0e0f")
+
 
 class ClientLeft(Exception):
     """The connection has ended where a message could have begun."""
@@ -64,8 +69,10 @@ class Export:
         self.blocks = blocks
         self.name = name
 
-    def content(self, offset, length):
-        return (b"\x55\xaa" * (length // 2 + 1))[offset % 2:][:length]
+    @staticmethod
+    def content(offset, length):
+        """Something that file(1) recognizes, at several places."""
+        return CONTENT[offset:offset + length].ljust(length, b"\0")
 
 
 class Request:
@@ -421,7 +428,7 @@ class FakeServer:
 
     def __init__(self, script, transport="unix", budget=None):
         self.script = script
-        self.address = Address(transport)
+        self.address = Address(transport, port=0)
         self.peers = []
         self._budget = budget
         self._wrong = []
@@ -429,6 +436,8 @@ class FakeServer:
         self._listener = socket.socket(self.address.family, socket.SOCK_STREAM)
         self._listener.bind(self.address.endpoint)
         self._listener.listen(16)
+        if self.address.port is not None:
+            self.address.port = self._listener.getsockname()[1]
         self.connected = threading.Event()
 
     def uri(self, export="disk", scheme="nbd"):

@@ -38,6 +38,7 @@ _nbdctl = None
 _sanitized = False
 _scratch = None
 _numbers = itertools.count(1)
+_provision_lock = threading.Lock()
 
 
 class Failure(AssertionError):
@@ -232,7 +233,7 @@ def nbdctl_path():
 class Address:
     """Where a server of ours listens: loopback, or a socket in our temporary folder."""
 
-    def __init__(self, transport):
+    def __init__(self, transport, port=None):
         self.transport = transport
         self.path = None
         self.port = None
@@ -240,7 +241,7 @@ class Address:
             self.path = scratch_path("sock")
         else:
             self.host = {"tcp4": "127.0.0.1", "tcp6": "::1"}[transport]
-            self.port = _free_port(self.family, self.host)
+            self.port = _free_port(self.family, self.host) if port is None else port
 
     @property
     def family(self):
@@ -258,10 +259,19 @@ class Address:
         return f"{scheme}://{host}:{self.port}/{name}"
 
 
+_given_ports = set()
+
+
 def _free_port(family, host):
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
+    """One that nobody listens on, and that was not given to another of our servers."""
+    while True:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((host, 0))
+            port = probe.getsockname()[1]
+        with _provision_lock:
+            if port not in _given_ports:
+                _given_ports.add(port)
+                return port
 
 
 def transports():
@@ -363,7 +373,6 @@ def program(name):
     return path
 
 
-_provision_lock = threading.Lock()
 _provided = {}
 
 

@@ -214,7 +214,7 @@ END
 serve 10901 qemu-nbd -t -f qcow2 -e 70 -p 10901 -x disk "$disk"
 serve 10902 nbdkit -f -p 10902 --filter=blocksize-policy memory 64M \
 	blocksize-minimum=4096 blocksize-preferred=4096 blocksize-maximum=65536 blocksize-error-policy=error
-serve 10903 nbd-server -d -C "$work/nbd-server.conf"
+serve_nbd_server 10903 "$work/nbd-server.conf"
 nbdkit -f -U "$work/unix.sock" memory 64M &
 servers+=($!)
 wait_socket "$work/unix.sock"

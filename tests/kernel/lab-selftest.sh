@@ -91,6 +91,9 @@ two" bash -c 'printf "%s|" "$A" "$PWD" "$@"; [ ! -t 1 ] && ! read' x 'a  b' "'" 
 	check 'variables, arguments, cwd / and no stdin' all 'is_status 0' \
 		"[ \"\$(cat \$work/out)\" = \"it's \\\$HOME
 two|/|a  b|'||\" ]"
+	status=0
+	(lab sh -c 'seq 1 200000; seq 1 3 >&2' | head -n 1; exit "${PIPESTATUS[0]}") >"$work/out" 2>"$work/err" || status=$?
+	check 'a reader that leaves early does not matter' all 'is_status 0' 'says err 3'
 	run_lab sh -c 'echo early; sleep 300 & sleep 0.2'
 	check 'a process left behind does not matter' all 'is_status 0' 'says out early'
 }

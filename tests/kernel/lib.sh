@@ -65,7 +65,8 @@ finish() {
 stop_servers() {
 	local pid
 	for pid in "${servers[@]}"; do
-		kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null
+		kill "$pid" 2>/dev/null
+		wait "$pid" 2>/dev/null
 	done
 	servers=()
 }
@@ -77,6 +78,14 @@ serve() {
 	"$@" &
 	servers+=($!)
 	wait_port "$port"
+}
+
+# nbd-server leaves when its one client does, if it may not fork; so it forks, and tells its pid.
+serve_nbd_server() {
+	local port=$1 conf=$2
+	nbd-server -C "$conf" -p "$conf.pid" || return 1
+	wait_port "$port"
+	servers+=("$(cat "$conf.pid")")
 }
 
 wait_port() {

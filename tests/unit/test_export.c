@@ -22,7 +22,7 @@ static void test_disk(void **state)
     assert_int_equal(export_check(&export, &failure), 0);
     assert_int_equal(export_check_disk(&export, &failure), 0);
     export.size = 0;
-    assert_int_equal(export_check(&export, &failure), 0); /* may be described... */
+    assert_int_equal(export_check(&export, &failure), 0);            /* may be described... */
     assert_int_equal(export_check_disk(&export, &failure), -EPROTO); /* ...but is no disk */
     export.size = 1000;
     assert_int_equal(export_check_disk(&export, &failure), -EPROTO);

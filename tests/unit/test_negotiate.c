@@ -192,7 +192,8 @@ static void test_go_without_block_sizes_has_the_defaults(void **state)
     assert_int_equal(negotiation_export(f->n)->max_payload, 1 << 25);
 }
 
-/* It never asks for a byte behind the reply that ends an option: the rest belongs to TLS, or to the kernel. */
+/* It never asks for a byte behind the reply that ends an option: the rest belongs to TLS, or to the kernel.
+ */
 static void test_takes_no_byte_too_many(void **state)
 {
     struct fixture *f = *state;
@@ -559,13 +560,27 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_client_flags), CASE(test_bad_greetings), CASE(test_go),
-        CASE(test_go_without_block_sizes_has_the_defaults), CASE(test_takes_no_byte_too_many),
-        CASE(test_go_that_breaks), CASE(test_malformed_replies), CASE(test_wrong_magic_and_length),
-        CASE(test_wrong_magic), CASE(test_two_sizes_that_differ), CASE(test_endless_infos),
-        CASE(test_endless_contexts), CASE(test_error_replies), CASE(test_failed_go_leaves_no_export),
-        CASE(test_list), CASE(test_meta_contexts), CASE(test_export_name), CASE(test_tls_forgets_everything),
-        CASE(test_abort), CASE(test_limits_of_the_client), CASE(test_every_cut),
+        CASE(test_client_flags),
+        CASE(test_bad_greetings),
+        CASE(test_go),
+        CASE(test_go_without_block_sizes_has_the_defaults),
+        CASE(test_takes_no_byte_too_many),
+        CASE(test_go_that_breaks),
+        CASE(test_malformed_replies),
+        CASE(test_wrong_magic_and_length),
+        CASE(test_wrong_magic),
+        CASE(test_two_sizes_that_differ),
+        CASE(test_endless_infos),
+        CASE(test_endless_contexts),
+        CASE(test_error_replies),
+        CASE(test_failed_go_leaves_no_export),
+        CASE(test_list),
+        CASE(test_meta_contexts),
+        CASE(test_export_name),
+        CASE(test_tls_forgets_everything),
+        CASE(test_abort),
+        CASE(test_limits_of_the_client),
+        CASE(test_every_cut),
     };
 
     return cmocka_run_group_tests_name("negotiate", tests, NULL, NULL);

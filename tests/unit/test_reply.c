@@ -8,8 +8,11 @@
 
 static void test_requests(void **state)
 {
-    const struct request request = {
-        .command = NBD_CMD_READ, .flags = 0x0102, .cookie = 0x1122334455667788, .offset = 0x99, .length = 512};
+    const struct request request = {.command = NBD_CMD_READ,
+                                    .flags = 0x0102,
+                                    .cookie = 0x1122334455667788,
+                                    .offset = 0x99,
+                                    .length = 512};
     uint8_t header[NBD_EXTENDED_REQUEST_SIZE];
 
     (void)state;
@@ -30,10 +33,8 @@ static void test_which_reply_in_which_mode(void **state)
         uint32_t magic;
         size_t simple, structured, extended;
     } table[] = {
-        {NBD_SIMPLE_REPLY_MAGIC, 16, 16, 0},
-        {NBD_STRUCTURED_REPLY_MAGIC, 0, 20, 0},
-        {NBD_EXTENDED_REPLY_MAGIC, 0, 0, 32},
-        {0x12345678, 0, 0, 0},
+        {NBD_SIMPLE_REPLY_MAGIC, 16, 16, 0},  {NBD_STRUCTURED_REPLY_MAGIC, 0, 20, 0},
+        {NBD_EXTENDED_REPLY_MAGIC, 0, 0, 32}, {0x12345678, 0, 0, 0},
         {NBD_REQUEST_MAGIC, 0, 0, 0},
     };
 
@@ -112,8 +113,8 @@ static void test_error_chunks(void **state)
         uint32_t error = 0;
         size_t size = 0;
 
-        assert_int_equal(reply_error_get(table[i].type, (const uint8_t *)table[i].payload, table[i].size, &error,
-                                         &message, &size, &failure),
+        assert_int_equal(reply_error_get(table[i].type, (const uint8_t *)table[i].payload, table[i].size,
+                                         &error, &message, &size, &failure),
                          table[i].result);
         assert_int_equal(size, table[i].message_size);
         if (table[i].result == 0)
@@ -134,8 +135,8 @@ static void test_errnos(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_requests),     cmocka_unit_test(test_which_reply_in_which_mode),
-        cmocka_unit_test(test_headers),      cmocka_unit_test(test_error_chunks),
+        cmocka_unit_test(test_requests), cmocka_unit_test(test_which_reply_in_which_mode),
+        cmocka_unit_test(test_headers),  cmocka_unit_test(test_error_chunks),
         cmocka_unit_test(test_errnos),
     };
 

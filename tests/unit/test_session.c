@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A session over a socketpair: the server's words are written beforehand, what the client said is read afterwards. */
+/* A session over a socketpair: the server's words are written beforehand, what the client said is read
+ * afterwards. */
 #include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -102,11 +103,16 @@ static void test_refusals_do_not_fall_back(void **state)
         int result;
         const char *words;
     } table[] = {
-        {NBD_REP_ERR_UNKNOWN, -ENOENT, "no such export"},   {NBD_REP_ERR_POLICY, -EACCES, "policy"},
-        {NBD_REP_ERR_TLS_REQD, -ENOKEY, "demands TLS"},     {NBD_REP_ERR_SHUTDOWN, -ESHUTDOWN, "shutting down"},
-        {NBD_REP_ERR_PLATFORM, -EREMOTEIO, "platform"},     {NBD_REP_ERR_BLOCK_SIZE_REQD, -EINVAL, "block sizes"},
-        {NBD_REP_ERR_TOO_BIG, -EMSGSIZE, "too big"},        {NBD_REP_ERR_INVALID, -EINVAL, "invalid"},
-        {NBD_REP_ERR_EXT_HEADER_REQD, -EINVAL, "extended"}, {NBD_REP_FLAG_ERROR | 99, -EINVAL, "refuses"},
+        {NBD_REP_ERR_UNKNOWN, -ENOENT, "no such export"},
+        {NBD_REP_ERR_POLICY, -EACCES, "policy"},
+        {NBD_REP_ERR_TLS_REQD, -ENOKEY, "demands TLS"},
+        {NBD_REP_ERR_SHUTDOWN, -ESHUTDOWN, "shutting down"},
+        {NBD_REP_ERR_PLATFORM, -EREMOTEIO, "platform"},
+        {NBD_REP_ERR_BLOCK_SIZE_REQD, -EINVAL, "block sizes"},
+        {NBD_REP_ERR_TOO_BIG, -EMSGSIZE, "too big"},
+        {NBD_REP_ERR_INVALID, -EINVAL, "invalid"},
+        {NBD_REP_ERR_EXT_HEADER_REQD, -EINVAL, "extended"},
+        {NBD_REP_FLAG_ERROR | 99, -EINVAL, "refuses"},
     };
 
     (void)state;
@@ -162,8 +168,8 @@ static struct peer opened(enum session_replies mode, struct wire *replies)
 
     wire_greeting(&wire, FIXED);
     if (mode != SESSION_SIMPLE) {
-        wire_reply(&wire, NBD_OPT_EXTENDED_HEADERS, mode == SESSION_EXTENDED ? NBD_REP_ACK : NBD_REP_ERR_UNSUP, "",
-                   0);
+        wire_reply(&wire, NBD_OPT_EXTENDED_HEADERS,
+                   mode == SESSION_EXTENDED ? NBD_REP_ACK : NBD_REP_ERR_UNSUP, "", 0);
         if (mode == SESSION_STRUCTURED)
             wire_ack(&wire, NBD_OPT_STRUCTURED_REPLY);
     }

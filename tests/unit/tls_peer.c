@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tls_trick.h"
+
 #define PATIENCE_MS 2000
 
 static void must(int ok, const char *what)
@@ -80,7 +82,7 @@ static gnutls_session_t open_session(struct peer *peer, struct keys *keys)
     const char *priority = peer->psk_user ? "NORMAL:+ECDHE-PSK:+DHE-PSK:+PSK" : "NORMAL";
     gnutls_session_t session;
 
-    MUST(gnutls_init(&session, GNUTLS_SERVER) == 0);
+    MUST(gnutls_init(&session, GNUTLS_SERVER | GNUTLS_NO_AUTO_SEND_TICKET) == 0);
     gnutls_session_set_ptr(session, peer);
     MUST(gnutls_priority_set_direct(session, peer->priority ? peer->priority : priority, NULL) == 0);
     if (peer->psk_user) {
@@ -96,9 +98,8 @@ static gnutls_session_t open_session(struct peer *peer, struct keys *keys)
     }
     if (peer->record_limit)
         MUST(gnutls_record_set_max_recv_size(session, peer->record_limit) == 0);
-    gnutls_handshake_set_timeout(session, PATIENCE_MS);
-    gnutls_record_set_timeout(session, PATIENCE_MS);
-    gnutls_transport_set_int(session, peer->fd);
+    gnutls_handshake_set_timeout(session, 10 * PATIENCE_MS);
+    gnutls_record_set_timeout(session, 10 * PATIENCE_MS);
     return session;
 }
 
@@ -112,29 +113,239 @@ static void close_session(gnutls_session_t session, struct keys *keys)
     gnutls_free(keys->ticket.data);
 }
 
-/* Vices that need no TLS of their own. */
-static bool misbehave_raw(struct peer *peer)
+static void say(struct peer *peer, const void *data, size_t size)
 {
-    static const char garbage[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
-    static const char greeting[] = "NBDMAGICIHAVEOPT\0\3";
-    static const unsigned char warning[] = {21, 3, 3, 0, 2, 1, 90};
-    uint8_t hello[4096];
+    send(peer->fd, data, size, MSG_NOSIGNAL);
+}
+
+/* Reads until the client gives up. */
+static void listen_in_silence(struct peer *peer)
+{
+    uint8_t data[4096];
+
+    while (recv(peer->fd, data, sizeof data, 0) > 0)
+        continue;
+}
+
+static void warn_forever(struct peer *peer)
+{
+    static const uint8_t warning[] = {21, 3, 3, 0, 2, 1, 90};
+
+    while (send(peer->fd, warning, sizeof warning, MSG_NOSIGNAL) > 0)
+        continue;
+}
+
+/* Vices that need no TLS of their own; false: it is not one of them. */
+static bool misbehave(struct peer *peer)
+{
+    const uint8_t alert[] = {21, 3, 3, 0, 2, 2, (uint8_t)peer->alert};
+    uint8_t hello[8192];
+
+    if (peer->vice < PEER_STALLS || peer->vice > PEER_WARNS_FOREVER)
+        return false;
+    if (recv(peer->fd, hello, sizeof hello, 0) <= 0)
+        return true;
+    if (peer->vice == PEER_STALLS)
+        listen_in_silence(peer);
+    else if (peer->vice == PEER_WARNS_FOREVER)
+        warn_forever(peer);
+    else if (peer->vice == PEER_SENDS_GARBAGE)
+        say(peer, "HTTP/1.1 400 Bad Request\r\n\r\n", 28);
+    else if (peer->vice == PEER_SENDS_NBD)
+        say(peer, "NBDMAGICIHAVEOPT\0\3", 18);
+    else if (peer->vice == PEER_SENDS_ALERT)
+        say(peer, alert, sizeof alert);
+    return true;
+}
+
+static void reset(struct peer *peer)
+{
+    struct linger linger = {.l_onoff = 1};
+
+    setsockopt(peer->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+}
+
+/* What comes with the handshake; the budget is about half of the first flight. */
+static void prepare(struct peer *peer, struct tls_trick *trick, gnutls_session_t session)
+{
+    if (peer->vice == PEER_EARLY_DATA)
+        tls_trick_early_data(session);
+    if (peer->vice == PEER_CLOSES_MIDWAY || peer->vice == PEER_RESETS || peer->vice == PEER_STALLS_MIDWAY)
+        trick->budget = 200;
+    trick->then_fail = peer->vice != PEER_STALLS_MIDWAY;
+}
+
+/* What comes after the handshake; false: the connection is over. */
+static bool after_handshake(struct peer *peer, struct tls_trick *trick, gnutls_session_t session)
+{
+    if (peer->vice == PEER_SAYS_BYE)
+        gnutls_bye(session, GNUTLS_SHUT_WR);
+    if (peer->vice == PEER_CLOSES_SILENTLY || peer->vice == PEER_SAYS_BYE)
+        return false;
+    if (peer->vice == PEER_HALF_RECORD)
+        *trick = (struct tls_trick){.fd = peer->fd, .budget = 9};
+    if (peer->vice == PEER_TALKS || peer->vice == PEER_HALF_RECORD)
+        gnutls_record_send(session, "unasked", 7);
+    return true;
+}
+
+static void after_echo(struct peer *peer, gnutls_session_t session)
+{
+    if (peer->vice == PEER_SENDS_TICKET)
+        gnutls_session_ticket_send(session, 1, 0);
+    if (peer->vice == PEER_CHANGES_KEYS)
+        gnutls_session_key_update(session, GNUTLS_KU_PEER);
+    if (peer->vice == PEER_SENDS_ALERT_LATE)
+        gnutls_alert_send(session, GNUTLS_AL_FATAL, peer->alert);
+    if (peer->vice == PEER_SENDS_TICKET || peer->vice == PEER_CHANGES_KEYS)
+        peer->vice = PEER_HONEST;
+}
+
+static bool send_all(gnutls_session_t session, const uint8_t *data, size_t size)
+{
+    while (size > 0) {
+        ssize_t n = gnutls_record_send(session, data, size);
+
+        if (n <= 0)
+            return false;
+        data += n;
+        size -= (size_t)n;
+    }
+    return true;
+}
+
+static void echo(struct peer *peer, gnutls_session_t session)
+{
+    uint8_t data[16384];
     ssize_t n;
 
-    if (peer->vice == PEER_HONEST || peer->vice >= PEER_EARLY_DATA + (peer->vice == PEER_WARNS_FOREVER ? 99 : 0) ||
-        peer->vice == PEER_CLOSES_MIDWAY || peer->vice == PEER_RESETS || peer->vice == PEER_SENDS_ALERT)
-        if (peer->vice != PEER_WARNS_FOREVER && peer->vice != PEER_SENDS_ALERT)
-            return false;
-    n = recv(peer->fd, hello, sizeof hello, 0);
-    if (peer->vice == PEER_STALLS)
-        n = recv(peer->fd, hello, sizeof hello, 0); /* until the client gives up */
-    else if (peer->vice == PEER_SENDS_GARBAGE)
-        n = send(peer->fd, garbage, sizeof garbage - 1, MSG_NOSIGNAL);
-    else if (peer->vice == PEER_SENDS_NBD)
-        n = send(peer->fd, greeting, sizeof greeting - 1, MSG_NOSIGNAL);
-    else if (peer->vice == PEER_SENDS_ALERT)
-        n = send(peer->fd, (unsigned char[]){21, 3, 3, 0, 2, 2, (unsigned char)peer->alert}, 7, MSG_NOSIGNAL);
-    while (peer->vice == PEER_WARNS_FOREVER && n > 0)
-        n = send(peer->fd, warning, sizeof warning, MSG_NOSIGNAL);
-    return true;
+    while ((n = gnutls_record_recv(session, data, sizeof data)) > 0 && send_all(session, data, (size_t)n))
+        after_echo(peer, session);
+}
+
+static void converse(struct peer *peer)
+{
+    struct keys keys = {0};
+    struct tls_trick trick;
+    gnutls_session_t session = open_session(peer, &keys);
+    size_t size = sizeof peer->server_name - 1;
+    unsigned type;
+
+    tls_trick_attach(&trick, session, peer->fd);
+    prepare(peer, &trick, session);
+    if (peer->vice == PEER_RESETS)
+        reset(peer);
+    peer->handshake_error = gnutls_handshake(session);
+    if (peer->handshake_error < 0)
+        gnutls_alert_send_appropriate(session, peer->handshake_error);
+    else
+        gnutls_server_name_get(session, peer->server_name, &size, &type, 0);
+    if (peer->handshake_error == 0 && after_handshake(peer, &trick, session))
+        echo(peer, session);
+    close_session(session, &keys);
+}
+
+static void *serve(void *opaque)
+{
+    struct peer *peer = opaque;
+
+    if (!misbehave(peer))
+        converse(peer);
+    if (peer->vice != PEER_RESETS) {
+        shutdown(peer->fd, SHUT_WR);
+        listen_in_silence(peer);
+    }
+    close(peer->fd);
+    return NULL;
+}
+
+void peer_start(struct peer *peer)
+{
+    int pair[2];
+
+    if (peer->tcp)
+        connect_tcp(pair);
+    else
+        MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+    MUST(fcntl(pair[0], F_SETFL, O_NONBLOCK) == 0);
+    peer->client_fd = pair[0];
+    peer->fd = pair[1];
+    MUST(pthread_create(&peer->thread, NULL, serve, peer) == 0);
+}
+
+void peer_join(struct peer *peer)
+{
+    close(peer->client_fd);
+    pthread_join(peer->thread, NULL);
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
+}
+
+/* 0 or -ETIMEDOUT; counted over all waiting, so that no trickle of the peer's prolongs it. */
+static int wait_for(int fd, short events, int64_t until)
+{
+    struct pollfd waiting = {.fd = fd, .events = events};
+    int64_t left = until - now_ms();
+
+    return left > 0 && poll(&waiting, 1, (int)left) > 0 ? 0 : -ETIMEDOUT;
+}
+
+int peer_complete(struct tls_session *session, int fd, struct tls_reason *reason)
+{
+    int64_t until = now_ms() + PATIENCE_MS;
+    short events = 0;
+    int r;
+
+    while ((r = tls_handshake(session, &events, reason)) == -EAGAIN)
+        if (wait_for(fd, events, until) < 0)
+            return -ETIMEDOUT;
+    return r;
+}
+
+int peer_read(struct tls_session *session, int fd, void *data, size_t size, struct tls_reason *reason)
+{
+    int64_t until = now_ms() + PATIENCE_MS;
+    short events = 0;
+    ssize_t n;
+
+    while ((n = tls_read(session, data, size, &events, reason)) == -EAGAIN)
+        if (wait_for(fd, events, until) < 0)
+            return -ETIMEDOUT;
+    return (int)n;
+}
+
+int peer_echo(struct tls_session *session, int fd, const void *data, size_t size, struct tls_reason *reason)
+{
+    int64_t until = now_ms() + PATIENCE_MS;
+    size_t sent = 0, received = 0;
+    uint8_t back[5000];
+
+    while (received < size) {
+        short reading = POLLIN, writing = 0;
+        ssize_t n = tls_read(session, back, sizeof back, &reading, reason);
+
+        if (n > 0 &&
+            (received + (size_t)n > size || memcmp((const uint8_t *)data + received, back, (size_t)n) != 0))
+            return -EBADMSG;
+        if (n == 0 || (n < 0 && n != -EAGAIN))
+            return n ? (int)n : -ECONNRESET;
+        received += n > 0 ? (size_t)n : 0;
+        if (sent < size) {
+            ssize_t w = tls_write(session, (const uint8_t *)data + sent, size - sent, &writing, reason);
+
+            if (w < 0 && w != -EAGAIN)
+                return (int)w;
+            sent += w > 0 ? (size_t)w : 0;
+            writing = POLLOUT;
+        }
+        if (n == -EAGAIN && received < size && wait_for(fd, reading | writing, until) < 0)
+            return -ETIMEDOUT;
+    }
+    return 0;
 }

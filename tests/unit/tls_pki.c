@@ -42,9 +42,11 @@ static void put_names(gnutls_x509_crt_t certificate, const struct pki_spec *spec
         MUST(gnutls_x509_crt_set_subject_alt_name(certificate, GNUTLS_SAN_DNSNAME, spec->dns,
                                                   (unsigned)strlen(spec->dns), GNUTLS_FSAN_APPEND));
     if (spec->ip && inet_pton(AF_INET, spec->ip, address) == 1)
-        MUST(gnutls_x509_crt_set_subject_alt_name(certificate, GNUTLS_SAN_IPADDRESS, address, 4, GNUTLS_FSAN_APPEND));
+        MUST(gnutls_x509_crt_set_subject_alt_name(certificate, GNUTLS_SAN_IPADDRESS, address, 4,
+                                                  GNUTLS_FSAN_APPEND));
     else if (spec->ip && inet_pton(AF_INET6, spec->ip, address) == 1)
-        MUST(gnutls_x509_crt_set_subject_alt_name(certificate, GNUTLS_SAN_IPADDRESS, address, 16, GNUTLS_FSAN_APPEND));
+        MUST(gnutls_x509_crt_set_subject_alt_name(certificate, GNUTLS_SAN_IPADDRESS, address, 16,
+                                                  GNUTLS_FSAN_APPEND));
 }
 
 static void put_usage(gnutls_x509_crt_t certificate, const struct pki_spec *spec)
@@ -136,7 +138,8 @@ void pki_write_certificate(const struct pki_identity *identity, const char *fold
     write_datum(&pem, folder, name, 0644);
 }
 
-void pki_write_key(const struct pki_identity *identity, const char *folder, const char *name, const char *password)
+void pki_write_key(const struct pki_identity *identity, const char *folder, const char *name,
+                   const char *password)
 {
     gnutls_datum_t pem;
 

@@ -27,7 +27,8 @@ void pki_clear(struct pki_identity *identity);
 
 /* PEM files in a folder. */
 void pki_write_certificate(const struct pki_identity *identity, const char *folder, const char *name);
-void pki_write_key(const struct pki_identity *identity, const char *folder, const char *name, const char *password);
+void pki_write_key(const struct pki_identity *identity, const char *folder, const char *name,
+                   const char *password);
 
 /* revoked NULL: an empty list. days: until the next one is due. */
 void pki_write_crl(const struct pki_identity *authority, const struct pki_identity *revoked, int days,

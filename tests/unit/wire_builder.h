@@ -77,8 +77,8 @@ static inline void wire_info_export(struct wire *wire, enum nbd_option option, u
     wire_reply(wire, option, NBD_REP_INFO, payload, sizeof payload);
 }
 
-static inline void wire_info_blocks(struct wire *wire, enum nbd_option option, uint32_t minimum, uint32_t preferred,
-                                    uint32_t maximum)
+static inline void wire_info_blocks(struct wire *wire, enum nbd_option option, uint32_t minimum,
+                                    uint32_t preferred, uint32_t maximum)
 {
     uint8_t payload[14];
 
