@@ -68,7 +68,7 @@ static int read_number(const char *root, uint32_t index, struct number *number)
     return ktext_decimal(text, number->max, &number->value) < 0 ? -EBADMSG : 0;
 }
 
-enum { SIZE, READ_ONLY, PID, LOGICAL_BLOCK, MAX_SECTORS, MAX_HW_SECTORS, DISKSEQ, NUMBERS };
+enum { SIZE, READ_ONLY, PID, LOGICAL_BLOCK, MAX_SECTORS, MAX_HW_SECTORS, WRITE_ZEROES, DISKSEQ, NUMBERS };
 
 static void fill_numbers(struct nbd_device *device, const struct number numbers[static NUMBERS])
 {
@@ -79,6 +79,7 @@ static void fill_numbers(struct nbd_device *device, const struct number numbers[
     device->logical_block_size = (uint32_t)numbers[LOGICAL_BLOCK].value;
     device->max_sectors_kb = (uint32_t)numbers[MAX_SECTORS].value;
     device->max_hw_sectors_kb = (uint32_t)numbers[MAX_HW_SECTORS].value;
+    device->write_zeroes_max = numbers[WRITE_ZEROES].value;
     device->diskseq = numbers[DISKSEQ].value;
 }
 
@@ -91,6 +92,7 @@ static int read_numbers(const char *root, struct nbd_device *device, const char 
         [LOGICAL_BLOCK] = {.attribute = "queue/logical_block_size", .max = UINT32_MAX},
         [MAX_SECTORS] = {.attribute = "queue/max_sectors_kb", .max = UINT32_MAX},
         [MAX_HW_SECTORS] = {.attribute = "queue/max_hw_sectors_kb", .max = UINT32_MAX},
+        [WRITE_ZEROES] = {.attribute = "queue/write_zeroes_max_bytes", .max = UINT64_MAX},
         [DISKSEQ] = {.attribute = "diskseq", .max = UINT64_MAX},
     };
 

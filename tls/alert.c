@@ -13,7 +13,7 @@
 
 static const char *alert_name(gnutls_alert_description_t alert)
 {
-    const char *name = gnutls_alert_get_strname(alert);
+    const char *name = gnutls_alert_get_name(alert);
 
     return name ? name : "unknown";
 }
@@ -51,11 +51,17 @@ static int our_certificate(const struct tls_session *session, gnutls_alert_descr
 {
     int error = alert == GNUTLS_A_CERTIFICATE_EXPIRED ? EKEYEXPIRED : EKEYREJECTED;
 
-    if (alert == GNUTLS_A_CERTIFICATE_REQUIRED || !session->credentials->has_certificate)
+    if (!session->credentials->has_certificate)
         return tls_hint(
             reason,
             tls_fail(reason, error, "the server demands a client certificate (alert: %s)", alert_name(alert)),
             "put client-cert.pem and client-key.pem into the folder of certificates");
+    /* GnuTLS sends none where the server names the authorities it accepts, and ours is not among them. */
+    if (alert == GNUTLS_A_CERTIFICATE_REQUIRED)
+        return tls_fail(
+            reason, error,
+            "the server demands a client certificate of an authority that did not sign ours (alert: %s)",
+            alert_name(alert));
     return tls_fail(reason, error, "the server refuses our client certificate (alert: %s)",
                     alert_name(alert));
 }

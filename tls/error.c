@@ -21,13 +21,19 @@ static int connection_lost(const struct tls_session *session, struct tls_reason 
                                            "the server's log may say why it does not like our credentials");
 }
 
-static int not_tls(struct tls_reason *reason)
+/* Also how a server shows itself that answers our TLS 1.3 with an older version. */
+static int wrong_version(const struct tls_session *session, struct tls_reason *reason)
 {
-    return tls_fail(reason, EPROTO, "what the server sends is not TLS");
+    if (session->established)
+        return tls_fail(reason, EPROTO, "the server sends a broken TLS record");
+    return tls_hint(reason, tls_fail(reason, EPROTO, "the server does not speak TLS 1.3"),
+                    "update the server, or allow TLS 1.2");
 }
 
 int tls_session_error(const struct tls_session *session, int gnutls_error, struct tls_reason *reason)
 {
+    if (session->framing.is_garbage && gnutls_error != GNUTLS_E_MEMORY_ERROR)
+        return tls_fail(reason, EPROTO, "what the server sends is not TLS");
     switch (gnutls_error) {
     case GNUTLS_E_MEMORY_ERROR:
         return tls_fail(reason, ENOMEM, "out of memory");
@@ -44,8 +50,7 @@ int tls_session_error(const struct tls_session *session, int gnutls_error, struc
     case GNUTLS_E_NO_CERTIFICATE_FOUND:
         return tls_fail(reason, EKEYREJECTED, "the server has shown no certificate");
     case GNUTLS_E_UNSUPPORTED_VERSION_PACKET:
-        return session->established ? tls_fail(reason, EPROTO, "the server sends a broken TLS record")
-                                    : not_tls(reason);
+        return wrong_version(session, reason);
     case GNUTLS_E_UNEXPECTED_PACKET_LENGTH:
         return session->ended
                    ? connection_lost(session, reason)

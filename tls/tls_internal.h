@@ -36,6 +36,7 @@ struct tls_framing {
     uint8_t header[5];
     size_t header_size; /* of the header that is arriving */
     size_t left;        /* of the record's body */
+    bool is_garbage;    /* the last header did not look like one */
 };
 
 struct tls_session {

@@ -13,6 +13,13 @@
 #include "tls_internal.h"
 
 /* RFC 8446, 5.1: type, version, length; the same for every version. */
+static void take_header(struct tls_framing *framing)
+{
+    framing->left = (size_t)framing->header[3] << 8 | framing->header[4];
+    framing->is_garbage = framing->header[0] < 20 || framing->header[0] > 24 || framing->header[1] != 3;
+    framing->header_size = 0;
+}
+
 static void framing_advance(struct tls_framing *framing, const uint8_t *data, size_t size)
 {
     while (size > 0) {
@@ -24,8 +31,7 @@ static void framing_advance(struct tls_framing *framing, const uint8_t *data, si
             memcpy(framing->header + framing->header_size, data, n);
             framing->header_size += n;
             if (framing->header_size == sizeof framing->header) {
-                framing->left = (size_t)framing->header[3] << 8 | framing->header[4];
-                framing->header_size = 0;
+                take_header(framing);
             }
         } else {
             n = n < size ? n : size;

@@ -133,6 +133,56 @@ static int load_system_trust(struct tls_credentials *credentials, struct tls_rea
     return keep_trust(credentials, "the system's trust store", reason);
 }
 
+/* "2026-01-31 12:00 UTC" */
+struct date {
+    char text[32];
+};
+
+static struct date date_of(time_t when)
+{
+    struct date date = {"?"};
+    struct tm tm;
+
+    if (gmtime_r(&when, &tm))
+        strftime(date.text, sizeof date.text, "%Y-%m-%d %H:%M UTC", &tm);
+    return date;
+}
+
+/* When the first of the lists should have been replaced; -1: all are of today. */
+static time_t crl_outdated(const gnutls_datum_t *pem)
+{
+    gnutls_x509_crl_t *lists = NULL;
+    time_t outdated = -1;
+    unsigned count = 0;
+
+    if (gnutls_x509_crl_list_import2(&lists, &count, pem, GNUTLS_X509_FMT_PEM, 0) < 0)
+        return -1;
+    for (unsigned i = 0; i < count; i++) {
+        time_t next = gnutls_x509_crl_get_next_update(lists[i]);
+
+        if (next != -1 && next < time(NULL))
+            outdated = next;
+        gnutls_x509_crl_deinit(lists[i]);
+    }
+    gnutls_free(lists);
+    return outdated;
+}
+
+static int crl_refused(const struct tls_credentials *credentials, const char *path, const gnutls_datum_t *pem,
+                       struct tls_reason *reason)
+{
+    time_t outdated = crl_outdated(pem);
+
+    if (outdated != -1)
+        return tls_hint(reason,
+                        tls_fail(reason, EKEYEXPIRED,
+                                 "%s: the revocation list is too old: the next was due on %s",
+                                 tls_shown(path), date_of(outdated).text),
+                        "fetch a new one from the authority");
+    return tls_fail(reason, EINVAL, "%s: the revocation list is not signed by an authority of %s",
+                    tls_shown(path), credentials->trust);
+}
+
 /* Whose signature the list carries is checked too. */
 static int load_crl(struct tls_credentials *credentials, const struct folder *folder,
                     struct tls_reason *reason)
@@ -148,8 +198,7 @@ static int load_crl(struct tls_credentials *credentials, const struct folder *fo
     gnutls_certificate_set_flags(credentials->x509, GNUTLS_CERTIFICATE_VERIFY_CRLS);
     r = gnutls_certificate_set_x509_crl_mem(credentials->x509, &pem, GNUTLS_X509_FMT_PEM);
     if (r == GNUTLS_E_CRL_VERIFICATION_ERROR)
-        return tls_fail(reason, EINVAL, "%s: the revocation list is not signed by an authority of %s",
-                        tls_shown(file.path), credentials->trust);
+        return crl_refused(credentials, file.path, &pem, reason);
     return r <= 0 ? not_pem(file.path, &pem, "revocation list", r, reason) : 0;
 }
 
@@ -157,19 +206,16 @@ static int check_time(const char *path, gnutls_x509_crt_t certificate, struct tl
 {
     time_t now = time(NULL), from = gnutls_x509_crt_get_activation_time(certificate),
            until = gnutls_x509_crt_get_expiration_time(certificate);
-    char date[32] = "";
-    struct tm tm;
 
-    if (from <= now && now <= until)
-        return 0;
-    if (gmtime_r(now < from ? &from : &until, &tm))
-        strftime(date, sizeof date, "%Y-%m-%d %H:%M UTC", &tm);
     if (now < from)
         return tls_hint(reason,
                         tls_fail(reason, EKEYEXPIRED, "%s: our certificate is not valid before %s",
-                                 tls_shown(path), date),
+                                 tls_shown(path), date_of(from).text),
                         "is this machine's clock right?");
-    return tls_fail(reason, EKEYEXPIRED, "%s: our certificate expired on %s", tls_shown(path), date);
+    if (now > until)
+        return tls_fail(reason, EKEYEXPIRED, "%s: our certificate expired on %s", tls_shown(path),
+                        date_of(until).text);
+    return 0;
 }
 
 /* Better told here than by the server's terse alert. */

@@ -245,26 +245,35 @@ static int hand_over(const struct attach_request *request, const struct target *
     return r;
 }
 
-int attach_disk(const struct attach_request *request, struct attach_result *result, struct failure *failure)
+static int attach_once(const struct attach_request *request, struct nbd_netlink *netlink,
+                       struct attach_result *result, struct failure *failure)
 {
     struct connections connections = {0};
     const struct target *target = NULL;
+    int r = dial_patiently(request, &connections, &target, failure);
+
+    if (r < 0)
+        return r;
+    r = hand_over(request, target, &connections, netlink, result, failure);
+    /* Once handed over the session is the kernel's: no farewell from us. A rollback has disconnected it. */
+    if (r == 0)
+        connections_release(&connections);
+    else
+        connections_close(&connections);
+    return r;
+}
+
+int attach_disk(const struct attach_request *request, struct attach_result *result, struct failure *failure)
+{
     struct nbd_netlink *netlink = NULL;
     struct netlink_reason reason = {0};
     int r = nbd_netlink_open(&netlink, true, &reason);
 
     if (r < 0)
         return from_kernel(failure, r, &reason);
-    r = dial_patiently(request, &connections, &target, failure);
-    if (r == 0) {
-        r = hand_over(request, target, &connections, netlink, result, failure);
-        /* Once handed over the session is the kernel's: no farewell from us. A rollback has disconnected it.
-         */
-        if (r == 0)
-            connections_release(&connections);
-        else
-            connections_close(&connections);
-    }
+    r = attach_once(request, netlink, result, failure);
+    if (r == -EUCLEAN)
+        r = attach_once(request, netlink, result, failure);
     nbd_netlink_close(netlink);
     if (r < 0)
         attach_result_clear(result);

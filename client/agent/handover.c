@@ -19,6 +19,7 @@
 /* Somebody (udev) merely has the device open, or the kernel still tears it down: both pass by themselves. */
 #define BUSY_RETRY_NS    (20 * NS_PER_MS)
 #define BUSY_PATIENCE_NS (5000 * NS_PER_MS)
+#define GONE_PATIENCE_NS (1000 * NS_PER_MS)
 /* uevents wake us; this is for the case that one is lost. */
 #define SYSFS_RETRY_NS   (50 * NS_PER_MS)
 #define UNDO_NS          (5000 * NS_PER_MS)
@@ -67,11 +68,21 @@ static bool really_attached(uint32_t index)
     return index != NBD_INDEX_ANY && nbd_device_read("", index, &device, &ignored) == 0 && device.attached;
 }
 
+/*
+ * An index whose device is being destroyed answers EINVAL for some tens of milliseconds, just as a bad
+ * argument would.
+ */
+static bool may_be_going_away(int error, uint32_t index, uint64_t since_ns)
+{
+    return error == -EINVAL && index != NBD_INDEX_ANY && monotonic_ns() - since_ns < GONE_PATIENCE_NS;
+}
+
 static int connect_patiently(const struct handover *handover, const struct nbd_config *config,
                              const struct deadline *deadline, uint32_t *index, struct failure *failure)
 {
     struct deadline patience = deadline_after(BUSY_PATIENCE_NS, deadline->cancel_fd);
     struct netlink_reason reason = {0};
+    uint64_t since_ns = monotonic_ns();
 
     for (;;) {
         struct deadline pause = deadline_after(BUSY_RETRY_NS, deadline->cancel_fd);
@@ -79,8 +90,9 @@ static int connect_patiently(const struct handover *handover, const struct nbd_c
 
         if (r == 0)
             return 0;
-        if ((r != -EBUSY && r != -EEXIST) || really_attached(config->index) ||
-            deadline_remaining_ms(&patience) == 0 || deadline_remaining_ms(deadline) == 0)
+        if ((r != -EBUSY && r != -EEXIST && !may_be_going_away(r, config->index, since_ns)) ||
+            really_attached(config->index) || deadline_remaining_ms(&patience) == 0 ||
+            deadline_remaining_ms(deadline) == 0)
             return from_kernel(failure, r, &reason);
         if (deadline_poll(&pause, -1, 0) == -ECANCELED)
             return fail(failure, ECANCELED, "interrupted");
@@ -215,6 +227,29 @@ static int scan_partitions(struct nbd_netlink *netlink, uint32_t index, const st
     return scan_verdict(index, waited, &scan, failure);
 }
 
+/*
+ * Linux 6.12 to 7.2 do not take back that a device does WRITE_ZEROES when its next server does not
+ * (nbd_start_device sets the queue limit and never clears it). Only a new device has clean limits: this one
+ * is marked to be destroyed when it is disconnected, and -EUCLEAN asks for another attempt.
+ */
+static int check_limits(const struct handover *handover, const struct nbd_device *device,
+                        const struct export *export, struct failure *failure)
+{
+    struct nbd_config destroy = {.index = device->index,
+                                 .has_client_flags = true,
+                                 .client_flags = NBD_DESTROY_ON_DISCONNECT,
+                                 .backend = handover->backend};
+    struct netlink_reason reason = {0};
+    int r;
+
+    if (device->write_zeroes_max == 0 || export_can(export, NBD_FLAG_SEND_WRITE_ZEROES))
+        return 0;
+    r = nbd_netlink_reconfigure(handover->netlink, &destroy, &reason);
+    if (r < 0)
+        return from_kernel(failure, r, &reason);
+    return fail(failure, EUCLEAN, "/dev/nbd%u keeps queue limits of an earlier server", device->index);
+}
+
 static int make_usable(const struct handover *handover, uint32_t index, const struct export *export,
                        struct uevent_socket *uevents, const struct deadline *deadline,
                        struct failure *failure)
@@ -222,6 +257,8 @@ static int make_usable(const struct handover *handover, uint32_t index, const st
     struct nbd_device device;
     int r = wait_for_size(index, export->size, uevents, deadline, &device, failure);
 
+    if (r == 0)
+        r = check_limits(handover, &device, export, failure);
     if (r == 0)
         r = set_queue_limits(&device, export, failure);
     if (r == 0)

@@ -32,6 +32,8 @@ int handover_block_size(const struct handover *handover, const struct export *ex
 /*
  * CONNECT, queue limits, partitions. The deadline bounds the waits for the kernel, udev and the first reads;
  * the connections stay the caller's to release. On success *index is attached.
+ * -EUCLEAN: the kernel's device was spoilt by an earlier server and has been destroyed; the same once more,
+ * with new connections, gets a fresh one.
  */
 int handover_attach(const struct handover *handover, const struct connections *connections,
                     const struct deadline *deadline, uint32_t *index, struct failure *failure);

@@ -143,12 +143,23 @@ static int open_session(const struct info *info, struct session **session, struc
     return r < 0 ? r : session_agree_replies(*session, failure);
 }
 
+/* What GO says holds; INFO commits a server to nothing (that of nbd-server 3.24 says 0 bytes of every export). */
+static void take_opened(const struct export *opened, struct export *shown)
+{
+    shown->size = opened->size;
+    shown->flags = opened->flags;
+    shown->has_block_sizes = opened->has_block_sizes;
+    shown->min_block = opened->min_block;
+    shown->preferred_block = opened->preferred_block;
+    shown->max_payload = opened->max_payload;
+}
+
 /*
- * What cannot be read is no reason to hide the rest, only to say so; a server that refuses to open the
- * export, or breaks the protocol, is.
+ * Opens the export. What cannot be read is no reason to hide the rest, only to say so; a server that refuses to
+ * open the export, or breaks the protocol, is.
  */
-static int guess(const struct info *info, struct session *session, const char *name, char **content,
-                 struct failure *failure)
+static int guess(const struct info *info, struct session *session, const char *name,
+                 struct export_report *report, char **content, struct failure *failure)
 {
     struct deadline deadline = deadline_after(info->connection.io_timeout_ns, info->cancel_fd);
     uint8_t bytes[CONTENT_SIZE];
@@ -162,6 +173,7 @@ static int guess(const struct info *info, struct session *session, const char *n
         return (int)size;
     else
         print_warning("no content is shown: %s", failure->text);
+    take_opened(session_export(session), &report->export);
     return interrupt_pending() ? fail(failure, ECANCELED, "interrupted") : 0;
 }
 
@@ -184,11 +196,11 @@ static int show_export(struct info *info, struct session *session, const char *n
     grant_io_timeout(info, session);
     r = inspect_export(session, name, &report, failure);
     if (r == 0 && content)
-        r = guess(info, session, name, &guessed, failure);
+        r = guess(info, session, name, &report, &guessed, failure);
     if (r == 0) {
         show_server(info, session);
         info_print_export(info->printer, &report, description ? description : report.export.description,
-                          guessed, &info->endpoint.target);
+                          guessed, &info->endpoint.target, name);
     }
     export_report_clear(&report);
     return r;

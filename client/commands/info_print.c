@@ -190,9 +190,10 @@ static void print_export_text(const struct export_report *report, const char *de
 }
 
 void info_print_export(struct info_printer *printer, const struct export_report *report,
-                       const char *description, const char *content, const struct target *target)
+                       const char *description, const char *content, const struct target *target,
+                       const char *asked)
 {
-    _cleanup_free_ char *uri = uri_of(target, report->name);
+    _cleanup_free_ char *uri = uri_of(target, asked);
     struct json_object *exports;
 
     if (!printer->root) {

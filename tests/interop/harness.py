@@ -11,6 +11,7 @@ temporary folder. Both are gone at the end, also after Ctrl-C.
 import argparse
 import concurrent.futures
 import contextlib
+import ctypes
 import itertools
 import os
 import re
@@ -73,6 +74,13 @@ class Processes:
             self._running[process.pid] = process
         return process
 
+    def adopt(self, pid):
+        """A daemon that was orphaned by its parent, and so is our child (_become_subreaper)."""
+        process = Daemon(pid)
+        with self._lock:
+            self._running[pid] = process
+        return process
+
     def wait(self, process):
         """Until it has ended; returns its resource usage."""
         _, status, usage = os.wait4(process.pid, 0)
@@ -96,10 +104,28 @@ class Processes:
                     os.killpg(pid, signal.SIGKILL)
 
 
+class Daemon:
+    """What Popen is for others."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.returncode = None
+
+
 _processes = Processes()
 
 
+def _become_subreaper():
+    """Orphans of what we start become our children, instead of those of init."""
+    pr_set_child_subreaper = 36
+    check_equal(ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0), 0, "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
 def _group_is_empty(pid):
+    """What has ended already is none of it."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitid(os.P_PGID, pid, os.WEXITED | os.WNOHANG):
+            pass
     try:
         os.killpg(pid, 0)
     except ProcessLookupError:
@@ -108,7 +134,7 @@ def _group_is_empty(pid):
 
 
 def _check_no_survivors(pid):
-    """Orphans are reaped by init, which may take a moment."""
+    """Children may end a moment later than their parent."""
     for _ in range(100):
         if _group_is_empty(pid):
             return
@@ -237,6 +263,7 @@ class Address:
         self.transport = transport
         self.path = None
         self.port = None
+        self.pid_file = None  # of a server that insists on being a daemon
         if transport == "unix":
             self.path = scratch_path("sock")
         else:
@@ -330,14 +357,29 @@ def _start_server(argv_at, transport):
     for _ in range(3):
         address = Address(transport)
         log = scratch_path("log")
+        argv = argv_at(address)
         with open(log, "wb") as output:
-            process = _processes.start(argv_at(address), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            process = _processes.start(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        if address.pid_file:
+            process = _adopt_daemon(process, address.pid_file)
         server = Server(process, address, log)
         if _is_ready(server):
             return server
-        # Somebody may have taken the free port: with another one it works, anything else fails again.
         _stop_server(server)
-    raise Failure(f"the server does not start: {server.words()!r} ({argv_at(address)})")
+        # Somebody may have taken the port that was free.
+        if "in use" not in server.words():
+            break
+    raise Failure(f"the server does not start: {server.words()!r} ({argv})")
+
+
+def _adopt_daemon(parent, pid_file):
+    _processes.wait(parent)
+    deadline = time.monotonic() + SERVER_TIMEOUT
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, ValueError), open(pid_file, encoding="ascii") as file:
+            return _processes.adopt(int(file.read()))
+        time.sleep(0.02)
+    raise Failure("the server wrote no pid file")
 
 
 def _is_ready(server):
@@ -418,11 +460,13 @@ def nbdkit(*args, transport="unix"):
 def nbd_server(config, transport="tcp4"):
     """config: the sections of the exports."""
     def argv(address):
-        listen = (f"unixsock = {address.path}\nlistenaddr = 127.0.0.1\nport = {_free_port(socket.AF_INET, '127.0.0.1')}"
-                  if address.path else f"listenaddr = {address.host}\nport = {address.port}")
+        listen = (f"unixsock = {address.path}" if address.path else
+                  f"listenaddr = {address.host}\nport = {address.port}")
         path = scratch_file("conf", f"[generic]\n{listen}\nallowlist = true\n{config}".encode())
         tools = os.path.join(provided("need_nbd_tools"), "nbd-tools", "bin")
-        return [os.path.join(tools, "nbd-server"), "-d", "-C", path, "-p", scratch_path("pid")]
+        # It has a foreground mode, but that ends with the first client that is refused.
+        address.pid_file = scratch_path("pid")
+        return [os.path.join(tools, "nbd-server"), "-C", path, "-p", address.pid_file]
     return serve(argv, transport)
 
 
@@ -522,6 +566,7 @@ def main():
     signal.signal(signal.SIGTERM, _interrupted)
     # What the tests compare must not depend on the language of whoever runs them.
     os.environ["LC_ALL"] = "C.UTF-8"
+    _become_subreaper()
     _scratch = tempfile.mkdtemp(prefix="nbdctl-interop-")
     try:
         print(f"1..{len(tests)}", flush=True)

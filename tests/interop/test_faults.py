@@ -531,6 +531,17 @@ def test_same_export_told_twice():
 
 
 @test
+def test_go_knows_better_than_info():
+    """nbd-server tells a size of 0 until the export is opened."""
+    def empty(peer, _data):
+        peer.info_export(nbd.INFO, size=0)
+        peer.reply(nbd.INFO, nbd.ACK)
+    export = works(Script(info=empty))
+    check_equal((export["export-size"], export["content"], export.get("block_size_minimum")), (1 << 20, nbd.CONTENT_WORDS, 1),
+                "export")
+
+
+@test
 def test_description_that_is_no_text():
     """What follows the name in a list is up to the server."""
     def binary(peer, _data):

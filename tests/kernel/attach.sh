@@ -201,6 +201,17 @@ extents_of_zero_kept_apart() {
 	"$NBDCTL" detach nbd0
 }
 
+# 6.12 to 7.2 keep WRITE_ZEROES of the server before; a server without it must not get one.
+limits_do_not_leak() {
+	for _ in 1 2 3; do
+		"$NBDCTL" attach "$uri" nbd0
+		"$NBDCTL" detach nbd0
+		same "$("$NBDCTL" attach nbd://127.0.0.1:10905/ nbd0)" /dev/nbd0
+		same "$(sysfs nbd0/queue/write_zeroes_max_bytes)" 0
+		"$NBDCTL" detach nbd0
+	done
+}
+
 qemu-img create -q -f qcow2 "$disk" 256M
 qemu-img create -q -f qcow2 "$work/late.qcow2" 16M
 truncate -s 64M "$work/plain.img"
@@ -214,6 +225,7 @@ END
 serve 10901 qemu-nbd -t -f qcow2 -e 70 -p 10901 -x disk "$disk"
 serve 10902 nbdkit -f -p 10902 --filter=blocksize-policy memory 64M \
 	blocksize-minimum=4096 blocksize-preferred=4096 blocksize-maximum=65536 blocksize-error-policy=error
+serve 10905 nbdkit -f -p 10905 --filter=nozero memory 64M
 serve_nbd_server 10903 "$work/nbd-server.conf"
 nbdkit -f -U "$work/unix.sock" memory 64M &
 servers+=($!)
@@ -233,6 +245,7 @@ t "nbd-server" old_servers
 t "several URIs, the first is down" several_uris
 t "--wait" waits_for_the_server
 t "discard and write zeroes" extents_of_zero_kept_apart
+t "queue limits do not leak to the next server" limits_do_not_leak
 t "attach while something opens the device again and again" busy_race
 t "64 devices at once" many_devices
 finish

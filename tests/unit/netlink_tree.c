@@ -115,6 +115,7 @@ void tree_disk(const struct tree *tree, unsigned index)
         {"queue/logical_block_size", "512"},
         {"queue/max_sectors_kb", "128"},
         {"queue/max_hw_sectors_kb", "32768"},
+        {"queue/write_zeroes_max_bytes", "2199023255040"},
         {"queue/scheduler", "none"},
     };
     char number[32];

@@ -30,6 +30,7 @@ static void a_device_is_read(void **state)
     assert_int_equal(device.logical_block_size, 512);
     assert_int_equal(device.max_sectors_kb, 128);
     assert_int_equal(device.max_hw_sectors_kb, 32768);
+    assert_int_equal(device.write_zeroes_max, 2199023255040);
     assert_int_equal(device.diskseq, 17);
     assert_string_equal(device.backend, "disk0");
 }

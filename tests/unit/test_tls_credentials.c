@@ -273,11 +273,13 @@ static void test_folder_crl(void **state)
 {
     (void)state;
     fill(true, NULL, NULL);
-    pki_write_crl(&authority, &client, 1, folder, "ca-crl.pem");
+    pki_write_crl(&authority, &client, 60, folder, "ca-crl.pem");
     check_folder(0, "");
-    pki_write_crl(&authority, NULL, 1, folder, "ca-crl.pem");
+    pki_write_crl(&authority, NULL, 60, folder, "ca-crl.pem");
     check_folder(0, "");
-    pki_write_crl(&other_authority, NULL, 1, folder, "ca-crl.pem");
+    pki_write_crl(&authority, NULL, -60, folder, "ca-crl.pem");
+    check_folder(EKEYEXPIRED, "ca-crl.pem: the revocation list is too old: the next was due on ");
+    pki_write_crl(&other_authority, NULL, 60, folder, "ca-crl.pem");
     check_folder(EINVAL, "ca-crl.pem: the revocation list is not signed by an authority of ");
 }
 

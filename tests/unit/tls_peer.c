@@ -14,7 +14,9 @@
 
 #include "tls_trick.h"
 
-#define PATIENCE_MS 2000
+#define SERVER_PATIENCE_MS 60000
+
+int peer_patience_ms = 20000;
 
 static void must(int ok, const char *what)
 {
@@ -46,7 +48,7 @@ static int psk_of(gnutls_session_t session, const char *user, gnutls_datum_t *ke
     const struct peer *peer = gnutls_session_get_ptr(session);
 
     if (strcmp(user, peer->psk_user) != 0)
-        return -1;
+        return 1; /* unknown: GnuTLS goes on with a random key */
     key->data = gnutls_malloc(peer->psk_key.size);
     memcpy(key->data, peer->psk_key.data, peer->psk_key.size);
     key->size = peer->psk_key.size;
@@ -72,6 +74,7 @@ static void set_x509(const struct peer *peer, gnutls_session_t session, struct k
         ca = peer->client_ca->certificate;
         MUST(gnutls_certificate_set_x509_trust(keys->x509, &ca, 1) == 1);
         gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUIRE);
+        gnutls_certificate_send_x509_rdn_sequence(session, peer->hides_ca);
         gnutls_session_set_verify_cert(session, NULL, 0);
     }
     gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, keys->x509);
@@ -98,8 +101,8 @@ static gnutls_session_t open_session(struct peer *peer, struct keys *keys)
     }
     if (peer->record_limit)
         MUST(gnutls_record_set_max_recv_size(session, peer->record_limit) == 0);
-    gnutls_handshake_set_timeout(session, 10 * PATIENCE_MS);
-    gnutls_record_set_timeout(session, 10 * PATIENCE_MS);
+    gnutls_handshake_set_timeout(session, SERVER_PATIENCE_MS);
+    gnutls_record_set_timeout(session, SERVER_PATIENCE_MS);
     return session;
 }
 
@@ -219,8 +222,13 @@ static void echo(struct peer *peer, gnutls_session_t session)
     uint8_t data[16384];
     ssize_t n;
 
-    while ((n = gnutls_record_recv(session, data, sizeof data)) > 0 && send_all(session, data, (size_t)n))
-        after_echo(peer, session);
+    /* "Again" is what GnuTLS says after a KeyUpdate. */
+    while ((n = gnutls_record_recv(session, data, sizeof data)) > 0 || n == GNUTLS_E_AGAIN) {
+        if (n > 0 && !send_all(session, data, (size_t)n))
+            return;
+        if (n > 0)
+            after_echo(peer, session);
+    }
 }
 
 static void converse(struct peer *peer)
@@ -298,7 +306,7 @@ static int wait_for(int fd, short events, int64_t until)
 
 int peer_complete(struct tls_session *session, int fd, struct tls_reason *reason)
 {
-    int64_t until = now_ms() + PATIENCE_MS;
+    int64_t until = now_ms() + peer_patience_ms;
     short events = 0;
     int r;
 
@@ -310,7 +318,7 @@ int peer_complete(struct tls_session *session, int fd, struct tls_reason *reason
 
 int peer_read(struct tls_session *session, int fd, void *data, size_t size, struct tls_reason *reason)
 {
-    int64_t until = now_ms() + PATIENCE_MS;
+    int64_t until = now_ms() + peer_patience_ms;
     short events = 0;
     ssize_t n;
 
@@ -322,7 +330,7 @@ int peer_read(struct tls_session *session, int fd, void *data, size_t size, stru
 
 int peer_echo(struct tls_session *session, int fd, const void *data, size_t size, struct tls_reason *reason)
 {
-    int64_t until = now_ms() + PATIENCE_MS;
+    int64_t until = now_ms() + peer_patience_ms;
     size_t sent = 0, received = 0;
     uint8_t back[5000];
 
@@ -342,7 +350,7 @@ int peer_echo(struct tls_session *session, int fd, const void *data, size_t size
             if (w < 0 && w != -EAGAIN)
                 return (int)w;
             sent += w > 0 ? (size_t)w : 0;
-            writing = POLLOUT;
+            writing = sent < size ? POLLOUT : 0;
         }
         if (n == -EAGAIN && received < size && wait_for(fd, reading | writing, until) < 0)
             return -ETIMEDOUT;

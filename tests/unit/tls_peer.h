@@ -45,6 +45,7 @@ struct peer {
     const struct pki_identity *identity;  /* X.509 */
     const struct pki_identity *issuer;    /* sent with it, if not NULL */
     const struct pki_identity *client_ca; /* demands a certificate of a client */
+    bool hides_ca;                        /* does not tell whose */
     enum peer_vice vice;
     gnutls_alert_description_t alert;
     size_t record_limit;
@@ -59,10 +60,13 @@ struct peer {
 void peer_start(struct peer *peer);
 void peer_join(struct peer *peer); /* closes client_fd as well */
 
-/* The handshake within two seconds: what tls_handshake() returned, or -ETIMEDOUT. */
+/* How long the three below wait: 20 seconds unless a test sets it. */
+extern int peer_patience_ms;
+
+/* The handshake: what tls_handshake() returned, or -ETIMEDOUT. */
 int peer_complete(struct tls_session *session, int fd, struct tls_reason *reason);
 
-/* Once, within two seconds: as tls_read(), or -ETIMEDOUT. */
+/* Once: as tls_read(), or -ETIMEDOUT. */
 int peer_read(struct tls_session *session, int fd, void *data, size_t size, struct tls_reason *reason);
 
 /* Writes and reads back, all of it; 0 or -errno. */

@@ -148,7 +148,7 @@ void pki_write_key(const struct pki_identity *identity, const char *folder, cons
     write_datum(&pem, folder, name, 0600);
 }
 
-void pki_write_crl(const struct pki_identity *authority, const struct pki_identity *revoked, int days,
+void pki_write_crl(const struct pki_identity *authority, const struct pki_identity *revoked, int seconds,
                    const char *folder, const char *name)
 {
     gnutls_x509_crl_t crl;
@@ -160,7 +160,7 @@ void pki_write_crl(const struct pki_identity *authority, const struct pki_identi
     if (revoked)
         MUST(gnutls_x509_crl_set_crt(crl, revoked->certificate, now - DAY));
     MUST(gnutls_x509_crl_set_this_update(crl, now - 2 * DAY));
-    MUST(gnutls_x509_crl_set_next_update(crl, now + days * DAY));
+    MUST(gnutls_x509_crl_set_next_update(crl, now + seconds));
     MUST(gnutls_x509_crl_set_number(crl, "\1", 1));
     MUST(gnutls_x509_crl_sign2(crl, authority->certificate, authority->key, GNUTLS_DIG_SHA256, 0));
     MUST(gnutls_x509_crl_export2(crl, GNUTLS_X509_FMT_PEM, &pem));

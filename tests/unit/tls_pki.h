@@ -30,8 +30,8 @@ void pki_write_certificate(const struct pki_identity *identity, const char *fold
 void pki_write_key(const struct pki_identity *identity, const char *folder, const char *name,
                    const char *password);
 
-/* revoked NULL: an empty list. days: until the next one is due. */
-void pki_write_crl(const struct pki_identity *authority, const struct pki_identity *revoked, int days,
+/* revoked NULL: an empty list. seconds: until the next one is due. */
+void pki_write_crl(const struct pki_identity *authority, const struct pki_identity *revoked, int seconds,
                    const char *folder, const char *name);
 
 /* A new folder below $TMPDIR, and its removal with the files in it. */
