@@ -423,17 +423,19 @@ def test_answer_through_a_pipe():
 # ---- ending by a signal ----
 
 
+def arrived(server):
+    server.connected.wait(10)
+    time.sleep(0.3)
+
+
 @test
-def test_second_interrupt_while_leaving():
-    """A server that reads nothing cannot make the farewell long."""
+def test_interrupted_while_the_server_is_deaf():
+    """One that reads nothing cannot make the farewell long."""
     def deaf(peer, _data):
         time.sleep(3)
         peer.wait_until_gone()
     with FakeServer(Script(info=deaf)) as server:
-        def twice():
-            server.connected.wait(10)
-            time.sleep(0.3)
-        result = nbdctl("info", server.uri(), interrupt=(twice, signal.SIGINT))
+        result = nbdctl("info", server.uri(), interrupt=(lambda: arrived(server), signal.SIGINT))
         is_interrupted(result, signal.SIGINT)
 
 
@@ -441,11 +443,8 @@ def test_second_interrupt_while_leaving():
 def test_ignored_interrupt_stays_ignored():
     """As in the background of a shell, or under nohup."""
     with FakeServer(Script(info=lambda peer, data: (time.sleep(1), nbd.info(peer, data)))) as server:
-        def arrived():
-            server.connected.wait(10)
-            time.sleep(0.3)
         result = run(["/bin/sh", "-c", 'trap "" INT HUP; exec "$@"', "sh", nbdctl_path(), "info", server.uri()],
-                     interrupt=(arrived, signal.SIGINT))
+                     interrupt=(lambda: arrived(server), signal.SIGINT))
         check(b"export-size" in result.worked().encode(), "answer")
 
 
