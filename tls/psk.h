@@ -8,7 +8,7 @@
 
 #define PSK_USER_MAX 255
 #define PSK_KEY_MAX  256 /* bytes; psktool makes 32 by default, and at most 64 */
-#define PSK_FILE_MAX (1024 * 1024)
+#define PSK_FILE_MAX (1u << 20)
 
 /* One line of the file; hex points into the file's text. */
 struct psk_entry {

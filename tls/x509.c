@@ -12,9 +12,9 @@
 #include "tls_internal.h"
 
 #define DEFAULT_FOLDER   "/etc/pki/nbdctl"
-#define CERTIFICATES_MAX (4 * 1024 * 1024)
-#define CRL_MAX          (64 * 1024 * 1024)
-#define KEY_MAX          (64 * 1024)
+#define CERTIFICATES_MAX (4u << 20)
+#define CRL_MAX          (64u << 20)
+#define KEY_MAX          (64u << 10)
 
 /* The files of the folder that are there. */
 struct folder {

@@ -143,7 +143,7 @@ static int open_session(const struct info *info, struct session **session, struc
     return r < 0 ? r : session_agree_replies(*session, failure);
 }
 
-/* What GO says holds; INFO commits a server to nothing (that of nbd-server 3.24 says 0 bytes of every export). */
+/* What GO says holds. INFO commits a server to nothing: nbd-server 3.24 says 0 bytes of every export. */
 static void take_opened(const struct export *opened, struct export *shown)
 {
     shown->size = opened->size;
@@ -155,8 +155,8 @@ static void take_opened(const struct export *opened, struct export *shown)
 }
 
 /*
- * Opens the export. What cannot be read is no reason to hide the rest, only to say so; a server that refuses to
- * open the export, or breaks the protocol, is.
+ * Opens the export. What cannot be read is no reason to hide the rest, only to say so; a server that refuses
+ * to open the export, or breaks the protocol, is.
  */
 static int guess(const struct info *info, struct session *session, const char *name,
                  struct export_report *report, char **content, struct failure *failure)

@@ -162,13 +162,25 @@ static void print_size(uint64_t size)
     printf("\n");
 }
 
+/* The quote that ends it must be told from one inside. */
+static void print_quoted(const char *text)
+{
+    _cleanup_free_ char *shown = escape_text(text, strlen(text), NBD_MAX_STRING);
+
+    putchar('"');
+    for (const char *at = shown ? shown : "?"; *at; at++)
+        printf("%s%c", *at == '"' ? "\\" : "", *at);
+    putchar('"');
+}
+
 static void print_export_text(const struct export_report *report, const char *description,
                               const char *content, const char *uri)
 {
-    _cleanup_free_ char *name = escape_text(report->name, strlen(report->name), NBD_MAX_STRING);
     const struct export *export = &report->export;
 
-    printf("export=\"%s\":\n", name ? name : "?");
+    printf("export=");
+    print_quoted(report->name);
+    printf(":\n");
     if (description && *description)
         print_line("description: ", description);
     print_size(export->size);

@@ -17,7 +17,8 @@ void info_printer_end(struct info_printer *printer, bool complete);
 
 void info_print_server(struct info_printer *printer, const struct session *session, bool tls);
 
-/* description and content may be NULL. The URI that is shown is that of the export asked for, whatever the server calls it. */
+/* description and content may be NULL. The URI that is shown is that of the export asked for, whatever the
+ * server calls it. */
 void info_print_export(struct info_printer *printer, const struct export_report *report,
                        const char *description, const char *content, const struct target *target,
                        const char *asked);

@@ -14,7 +14,7 @@ import struct
 import threading
 import time
 
-from harness import Address, Failure, check, check_equal
+from harness import Address, Failure, check, check_equal, is_ending
 
 NBD_MAGIC = 0x4E42444D41474943
 OPTION_MAGIC = 0x49484156454F5054
@@ -483,7 +483,7 @@ class FakeServer:
     def lefts(self, count=1):
         """How the clients left; count of them must have come, and all be gone soon."""
         deadline = time.monotonic() + 10
-        while len(self.peers) < count and time.monotonic() < deadline:
+        while len(self.peers) < count and time.monotonic() < deadline and not is_ending():
             time.sleep(0.01)
         self._check()
         return [peer.left for peer in self.peers]

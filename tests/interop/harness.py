@@ -96,6 +96,10 @@ class Processes:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, number)
 
+    def ended(self):
+        """Whether nothing can be started any more, and so nothing is worth waiting for."""
+        return self._ended
+
     def end_all(self):
         with self._lock:
             self._ended = True
@@ -251,6 +255,10 @@ def nbdctl(*args, **kwargs):
 
 def nbdctl_path():
     return _nbdctl
+
+
+def is_ending():
+    return _processes.ended()
 
 
 # ---- addresses ----

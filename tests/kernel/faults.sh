@@ -92,6 +92,7 @@ multi_conn_not_offered() {
 }
 
 connections_to_different_disks() {
+	# shellcheck disable=SC2016 # nbdkit's shell expands it
 	nbdkit -f -p 10912 eval get_size='n=$(cat '"$work"'/n 2>/dev/null || echo 1); echo $((n + 1)) >'"$work"'/n; echo $((n << 20))' \
 		pread='dd if=/dev/zero bs=1 count=$3' can_multi_conn='exit 0' &
 	local server=$!
@@ -184,6 +185,7 @@ holders_are_named() {
 	swapon /dev/nbd0
 	expect_failure 1 "swap" "$NBDCTL" detach nbd0
 	swapoff /dev/nbd0
+	# shellcheck disable=SC2217 # that it is open is the point
 	sleep 60 </dev/nbd0 &
 	local sleeper=$!
 	expect_failure 1 "sleep (pid $sleeper)" "$NBDCTL" detach nbd0

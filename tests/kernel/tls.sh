@@ -125,7 +125,10 @@ wire_carries_no_plaintext() {
 	local pattern=THE-PATTERN-NOBODY-MAY-SEE capture
 	tcpdump -i lo -w "$work/wire.pcap" -s 0 -U port 10921 2>/dev/null &
 	capture=$!
-	for _ in $(seq 100); do [ -s "$work/wire.pcap" ] && break || sleep 0.1; done
+	for _ in $(seq 100); do
+		if [ -s "$work/wire.pcap" ]; then break; fi
+		sleep 0.1
+	done
 	"$NBDCTL" attach --ktls=require "$qemu_psk"
 	python3 -c 'import sys; sys.stdout.write(((sys.argv[1] + "\n") * 40000)[:1 << 20])' "$pattern" >"$work/pattern"
 	dd if="$work/pattern" of=/dev/nbd0 bs=64k conv=nocreat,fsync status=none
