@@ -353,7 +353,8 @@ def test_interrupted_name_lookup():
 
 @test
 def test_no_route():
-    lonely("unknown", "nbd://192.0.2.1/").failed("cannot connect to 192.0.2.1 port 10809: Network is unreachable", hint="route")
+    lonely("unknown", "nbd://192.0.2.1/").failed("cannot connect to 192.0.2.1 port 10809: Network is unreachable",
+                                                 hint="route")
 
 
 # ---- closed and full outputs ----
@@ -363,7 +364,8 @@ def redirected(redirection, *args):
     return run(["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", nbdctl_path(), *args])
 
 
-WRITERS = {"help": ["--help"], "version": ["--version"], "help of info": ["info", "--help"], "help of attach": ["attach", "--help"]}
+WRITERS = {"help": ["--help"], "version": ["--version"], "help of info": ["info", "--help"],
+           "help of attach": ["attach", "--help"]}
 
 
 def unwritable(redirection, match, args):

@@ -798,7 +798,8 @@ def fail_with(number, message=b""):
 for is_extended in (False, True):
     suffix, more = (" (extended)", {"extended_headers": nbd.agree_extended_headers}) if is_extended else ("", {})
     add_test("read error" + suffix, cannot_read, fail_with(5), **more)
-    add_test("read error with a message" + suffix, cannot_read, fail_with(5, b"sector 0 is gone"), match="sector 0 is gone", **more)
+    add_test("read error with a message" + suffix, cannot_read, fail_with(5, b"sector 0 is gone"), match="sector 0 is gone",
+             **more)
     add_test("read error with a nasty message" + suffix, cannot_read, fail_with(5, (NASTY * 200)[:4096]), **more)
     add_test("read error after data" + suffix, cannot_read, data_at(0, 4096), fail_with(5), **more)
     add_test("read error before data" + suffix, cannot_read, lambda peer, request: peer.error(request, 5, flags=0),
