@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The command table and the exit status; nothing else. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "commands/commands.h"
 #include "config.h"
@@ -78,10 +80,22 @@ static int global_options(int argc, char **argv, int *status)
     return i - 1;
 }
 
+/*
+ * A standard descriptor that is missing would be the number of the next socket, and what we print go to the
+ * server. Its place is taken by what fails as it would have (EBADF).
+ */
+static bool hold_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+            return false;
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     int status = EXIT_STATUS_USAGE;
-    int skipped = global_options(argc, argv, &status);
+    int skipped = hold_standard_descriptors() ? global_options(argc, argv, &status) : -1;
 
     signal(SIGPIPE, SIG_IGN); /* a reader that went away is a write error like any other */
     if (skipped < 0)

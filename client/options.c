@@ -2,6 +2,7 @@
 #include "options.h"
 
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -109,6 +110,19 @@ static bool set_global(const struct command *command, int found, bool *help)
     return true;
 }
 
+static void print_bad_option(const struct command *command, int found, const char *word)
+{
+    const char *what = found == ':'         ? "needs an argument"
+                       : optopt > UCHAR_MAX ? "takes no argument"
+                                            : "is unknown";
+
+    /* A letter may stand in the middle of its word; optind is behind that only at its end. */
+    if (optopt > 0 && optopt <= UCHAR_MAX)
+        print_error("%s: option '-%c' %s", command->name, optopt, what);
+    else
+        print_error("%s: option '%s' %s", command->name, word, what);
+}
+
 enum options_result options_parse(const struct command *command, int argc, char **argv, void *into,
                                   char ***arguments, int *count, int *status)
 {
@@ -123,8 +137,7 @@ enum options_result options_parse(const struct command *command, int argc, char 
     *status = EXIT_STATUS_DONE;
     while ((found = getopt_long(argc, argv, tables.shorts, tables.longs, NULL)) != -1) {
         if (found == '?' || found == ':') {
-            print_error(found == '?' ? "%s: option '%s' is unknown" : "%s: option '%s' needs an argument",
-                        command->name, argv[optind - 1]);
+            print_bad_option(command, found, argv[optind - 1]);
             *status = usage_error(command);
             return OPTIONS_EXIT;
         }
@@ -180,7 +193,8 @@ static void print_options(const char *title, const struct option_spec *options)
 
 void options_print_help(const struct command *command)
 {
-    printf("Usage: nbdctl %s [OPTIONS] %s\n\n%s.\n", command->name, command->arguments, command->summary);
+    printf("Usage: nbdctl %s [OPTIONS]%s%s\n\n%s.\n", command->name, command->arguments[0] ? " " : "",
+           command->arguments, command->summary);
     if (command->details)
         printf("\n%s\n", command->details);
     for (size_t g = 0; g < OPTION_GROUPS_MAX && command->groups[g]; g++)

@@ -278,6 +278,8 @@ static int attach_and_report(struct attach *attach, char **arguments, int count)
         r = endpoint_load(&endpoints[i], &failure);
     if (r == 0)
         r = attach_disk(&attach->request, &result, &failure);
+    if (r == 0)
+        print_verbose("%s: %" PRIu64 " bytes, %zu connections", result.uri, result.size, result.connections);
     status = r < 0 ? print_failure(&failure) : report(attach, &result);
     attach_result_clear(&result);
     for (size_t i = 0; i < URIS_MAX; i++)

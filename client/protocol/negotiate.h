@@ -19,7 +19,7 @@
 #include "protocol/wire.h"
 
 /* Bounds on what one option may bring; a server past them is broken or hostile. */
-#define NEGOTIATION_MAX_EXPORTS  65536
+#define NEGOTIATION_MAX_EXPORTS  16384
 #define NEGOTIATION_MAX_CONTEXTS 4096
 #define NEGOTIATION_MAX_INFOS    64
 #define NEGOTIATION_MAX_QUERIES  64

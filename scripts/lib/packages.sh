@@ -24,7 +24,7 @@ package_group() {
 	# libFuzzer and the sanitizers are in libclang-rt; llvm has the symbolizer and the coverage tools
 	test) echo valgrind shellcheck python3 git ;;
 	clang) echo clang clang-tidy clang-format libclang-rt-dev llvm ;;
-	servers) echo qemu-utils nbdkit libnbd-bin fio dmsetup tcpdump e2fsprogs xfsprogs fdisk gnutls-bin patchelf ;;
+	servers) echo qemu-utils qemu-system-common file nbdkit libnbd-bin fio dmsetup tcpdump e2fsprogs xfsprogs fdisk gnutls-bin patchelf ;;
 	lab) echo patchelf iproute2 kmod nftables slirp4netns busybox-static util-linux mount e2fsprogs ;;
 	tcg) echo qemu-system-x86 busybox-static cpio kmod xz-utils ;;
 	*)

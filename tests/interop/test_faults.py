@@ -174,10 +174,10 @@ for server_flags in (1, 3, 0xffff, 0xfffd):
 
 LONG_NAME_REPLY = reply_header(nbd.LIST, nbd.SERVER, 4 + 8192) + struct.pack(">I", 4096) + b"n" * 4096 + b"d" * 4096
 
-add_fault("endless list", Script(list_exports=lambda peer, _: flood(peer, SERVER_REPLY)), "sends more than 65537 replies",
+add_fault("endless list", Script(list_exports=lambda peer, _: flood(peer, SERVER_REPLY)), "sends more than 16385 replies",
           "--list")
 add_fault("endless list of long names", Script(list_exports=lambda peer, _: flood(peer, LONG_NAME_REPLY)),
-          "more than 65537 replies|cannot keep|in time", "--list", "--json")
+          "more than 16385 replies|cannot keep|in time", "--list", "--json")
 add_fault("endless info", Script(info=lambda peer, _: flood(peer, INFO_REPLY)), "sends more than 64 replies")
 add_fault("endless info at go", Script(go=lambda peer, _: flood(peer, reply_header(nbd.GO, nbd.REP_INFO, 2) + b"\x77\x77")),
           "sends more than 64 replies")
