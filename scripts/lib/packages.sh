@@ -64,15 +64,21 @@ apt_install() {
 		echo "not root: please run  apt-get install --no-install-recommends $*" >&2
 		return 1
 	fi
+	local log
+	log=$(mktemp) || return
 	for try in 1 2; do
-		if patient_apt update >&2 && patient_apt install --no-install-recommends "$@" >&2; then
+		# Hundreds of lines that nobody reads, unless it fails.
+		if { patient_apt update && patient_apt install --no-install-recommends "$@"; } >"$log" 2>&1; then
+			rm -f "$log"
 			return 0
 		fi
+		tail -n 40 "$log" >&2
 		if [ "$try" = 1 ]; then
 			echo "apt failed: once more in 15 seconds" >&2
 			sleep 15
 		fi
 	done
+	rm -f "$log"
 	echo "could not install: $*" >&2
 	return 1
 }
