@@ -16,9 +16,10 @@ static int connection_lost(const struct tls_session *session, struct tls_reason 
         return tls_fail(reason, session->io_error, "the connection to the server failed %s: %s",
                         session->established ? "under TLS" : moment(session), strerror(session->io_error));
     tls_fail(reason, ECONNRESET, "the server closed the connection %s", moment(session));
-    return session->established ? -ECONNRESET
-                                : tls_hint(reason, -ECONNRESET,
-                                           "the server's log may say why it does not like our credentials");
+    if (session->established)
+        return -ECONNRESET;
+    return tls_hint(reason, -ECONNRESET,
+                    "the server's log may say why it does not like our key or certificate");
 }
 
 /* Also how a server shows itself that answers our TLS 1.3 with an older version. */
