@@ -40,8 +40,7 @@ const struct held_device *scan_match_path(const struct holder_scan *scan, const 
     return scan_match_number(scan, major(st.st_rdev), minor(st.st_rdev));
 }
 
-/* Only of these can a holder be missed; the rest means that there is nothing to see. */
-static bool is_shortage(int error)
+bool scan_is_shortage(int error)
 {
     return error == ENOMEM || error == EMFILE || error == ENFILE || error == ENAMETOOLONG;
 }
@@ -67,7 +66,7 @@ int scan_open_file(const struct holder_scan *scan, FILE **ret, const char *forma
     r = rooted_path(scan, path, format, args);
     va_end(args);
     *ret = r < 0 ? NULL : fopen(path, "re");
-    if (r == 0 && !*ret && is_shortage(errno))
+    if (r == 0 && !*ret && scan_is_shortage(errno))
         return -errno;
     return r;
 }
@@ -82,7 +81,7 @@ int scan_open_directory(const struct holder_scan *scan, DIR **ret, const char *f
     r = rooted_path(scan, path, format, args);
     va_end(args);
     *ret = r < 0 ? NULL : opendir(path);
-    if (r == 0 && !*ret && is_shortage(errno))
+    if (r == 0 && !*ret && scan_is_shortage(errno))
         return -errno;
     return r;
 }
@@ -166,6 +165,8 @@ static int scan_all(struct holder_scan *scan)
 {
     int r = scan_stacked(scan);
 
+    if (r == 0)
+        r = scan_loops(scan);
     if (r == 0)
         r = scan_swaps(scan);
     /* First our own view, so that a mount that is here too goes by its plain name. */

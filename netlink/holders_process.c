@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Processes: their open descriptors, and the mounts that only they see. */
+/* Processes: what they have open, and the mounts that only they see. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -33,19 +33,19 @@ static void cleanup_views(struct views *views)
     free(views->items);
 }
 
-static int read_view(const char *root, const char *process, struct view *view)
+static int read_view(const char *root, const char *thread, struct view *view)
 {
     char path[PATH_MAX];
     struct stat st;
     ssize_t n;
 
     *view = (struct view){0};
-    if (ktext_path(path, sizeof path, "%s/proc/%s/ns/mnt", root, process) < 0)
+    if (ktext_path(path, sizeof path, "%s/proc/%s/ns/mnt", root, thread) < 0)
         return -ENAMETOOLONG;
     n = readlink(path, view->namespace, sizeof view->namespace - 1);
     if (n < 0)
         return -errno;
-    if (ktext_path(path, sizeof path, "%s/proc/%s/root", root, process) == 0 && stat(path, &st) == 0) {
+    if (ktext_path(path, sizeof path, "%s/proc/%s/root", root, thread) == 0 && stat(path, &st) == 0) {
         view->device = st.st_dev;
         view->inode = st.st_ino;
     }
@@ -83,18 +83,18 @@ static void read_command(const char *root, const char *process, char *command, s
         snprintf(command, size, "?");
 }
 
-static int scan_view(struct holder_scan *scan, const char *process, struct views *views)
+static int scan_view(struct holder_scan *scan, const char *process, const char *thread, struct views *views)
 {
     char command[64], remark[NAME_MAX + sizeof command + 32];
     struct view view;
-    int r = read_view(scan->root, process, &view);
+    int r = read_view(scan->root, thread, &view);
 
     r = r < 0 ? 1 : remember(views, &view);
     if (r != 0)
         return r < 0 ? r : 0;
     read_command(scan->root, process, command, sizeof command);
     snprintf(remark, sizeof remark, " (as %s, pid %s, sees it)", command, process);
-    return scan_mounts_of(scan, process, remark);
+    return scan_mounts_of(scan, thread, remark);
 }
 
 /* udev looks at every device that changes, for a moment: it does not hold one. */
@@ -108,38 +108,51 @@ static bool is_udev(const char *command)
     return false;
 }
 
-/* The flags are the 7th field behind the name, which may itself hold blanks and parentheses. */
-static bool is_kernel_thread(const char *root, const char *process)
+/* /proc/PID/stat behind the name, which may itself hold blanks and parentheses: from the state on. NULL. */
+static char *read_status(const char *root, const char *process, char *text, size_t size)
 {
-    char path[PATH_MAX], text[2048];
-    char *field, *rest;
-    uint64_t flags;
+    char path[PATH_MAX], *end;
 
     if (ktext_path(path, sizeof path, "%s/proc/%s/stat", root, process) < 0 ||
-        ktext_read(path, text, sizeof text) < 0 || !(rest = strrchr(text, ')')) || rest[1] != ' ')
-        return false;
-    rest += 2;
+        ktext_read(path, text, size) < 0 || !(end = strrchr(text, ')')) || end[1] != ' ')
+        return NULL;
+    return end + 2;
+}
+
+static bool is_kernel_thread(const char *root, const char *process)
+{
+    char text[2048], *rest = read_status(root, process, text, sizeof text), *field;
+    uint64_t flags;
+
     for (int i = 0; i < 6; i++)
         strsep(&rest, " ");
     field = strsep(&rest, " ");
     return field && ktext_decimal(field, UINT64_MAX, &flags) == 0 && (flags & KERNEL_THREAD);
 }
 
-/* The device behind a descriptor. No name is trusted, and no network file system asked (it may not answer).
- */
-static const struct held_device *match_descriptor(const struct holder_scan *scan, int directory,
-                                                  const char *name)
+/* Its first thread has ended; others may live. */
+static bool is_headless(const char *root, const char *process)
+{
+    char text[2048];
+    const char *status = read_status(root, process, text, sizeof text);
+
+    return status && status[0] == 'Z';
+}
+
+int scan_match_file(const struct holder_scan *scan, int directory, const char *path,
+                    const struct held_device **device)
 {
     struct statx st;
 
-    if (statx(directory, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE, &st) < 0 ||
-        !S_ISBLK(st.stx_mode))
-        return NULL;
-    return scan_match_number(scan, st.stx_rdev_major, st.stx_rdev_minor);
+    *device = NULL;
+    if (statx(directory, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE, &st) < 0)
+        return -errno;
+    if (S_ISBLK(st.stx_mode))
+        *device = scan_match_number(scan, st.stx_rdev_major, st.stx_rdev_minor);
+    return 0;
 }
 
-/* 1: it does not count, nor will its other descriptors; 0 or -errno. */
-static int add_process(struct holder_scan *scan, const struct held_device *device, const char *process)
+int scan_add_process(struct holder_scan *scan, const struct held_device *device, const char *process)
 {
     char command[64], name[NAME_MAX + sizeof command + 32];
 
@@ -150,32 +163,65 @@ static int add_process(struct holder_scan *scan, const struct held_device *devic
     return scan_add(scan, HOLDER_PROCESS, device, name, "");
 }
 
-static int scan_descriptors(struct holder_scan *scan, const char *process)
+/* 1: the process does not count. */
+static int scan_descriptors(struct holder_scan *scan, const char *process, const char *thread)
 {
     _cleanup_closedir_ DIR *directory = NULL;
+    const struct held_device *device;
     struct dirent *entry;
-    int r = scan_open_directory(scan, &directory, "/proc/%s/fd", process);
+    int r = scan_open_directory(scan, &directory, "/proc/%s/fd", thread);
+
+    while (r == 0 && directory && (entry = readdir(directory)))
+        if (scan_match_file(scan, dirfd(directory), entry->d_name, &device) == 0 && device)
+            r = scan_add_process(scan, device, process);
+    return r;
+}
+
+static bool is_excepted(const struct holder_scan *scan, pid_t pid)
+{
+    return pid == getpid() || (scan->except_pid > 0 && pid == scan->except_pid);
+}
+
+/* thread: what /proc has it under, "812" or "812/task/813"; number: "813". */
+static int scan_thread(struct holder_scan *scan, const char *process, const char *thread, const char *number,
+                       struct views *views)
+{
+    int r = scan_view(scan, process, thread, views);
+
+    if (r < 0 || is_excepted(scan, atoi(process)))
+        return r;
+    r = scan_descriptors(scan, process, thread);
+    if (r == 0)
+        /* map_files is not below task; but /proc has every thread by its number, though it lists it not. */
+        r = scan_mappings(scan, process, number);
+    return r < 0 ? r : 0;
+}
+
+static int scan_other_threads(struct holder_scan *scan, const char *process, struct views *views)
+{
+    _cleanup_closedir_ DIR *directory = NULL;
+    char thread[2 * NAME_MAX + 16];
+    struct dirent *entry;
+    int r = scan_open_directory(scan, &directory, "/proc/%s/task", process);
 
     while (r == 0 && directory && (entry = readdir(directory))) {
-        const struct held_device *device = match_descriptor(scan, dirfd(directory), entry->d_name);
-
-        if (device)
-            r = add_process(scan, device, process);
+        if (entry->d_name[0] == '.' || strcmp(entry->d_name, process) == 0)
+            continue;
+        snprintf(thread, sizeof thread, "%s/task/%s", process, entry->d_name);
+        r = scan_thread(scan, process, thread, entry->d_name, views);
     }
-    return r < 0 ? r : 0;
+    return r;
 }
 
 static int scan_process(struct holder_scan *scan, const char *process, struct views *views)
 {
     uint64_t pid;
-    int r;
 
     if (ktext_decimal(process, INT32_MAX, &pid) < 0)
         return 0;
-    r = scan_view(scan, process, views);
-    if (r < 0 || (pid_t)pid == getpid() || (scan->except_pid > 0 && (pid_t)pid == scan->except_pid))
-        return r;
-    return scan_descriptors(scan, process);
+    /* What the threads share, /proc/PID shows only while the first of them lives. */
+    return is_headless(scan->root, process) ? scan_other_threads(scan, process, views)
+                                            : scan_thread(scan, process, process, process, views);
 }
 
 int scan_processes(struct holder_scan *scan)

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Block devices on top: those that sysfs lists as holders, and loop devices, which it does not. */
-#include <errno.h>
+/* Block devices on top, as far as sysfs lists them as holders. */
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,35 +36,11 @@ static int scan_holders_of(struct holder_scan *scan, const struct held_device *d
     return r;
 }
 
-static int scan_loop(struct holder_scan *scan, const char *name)
-{
-    char path[PATH_MAX], backing[PATH_MAX];
-    const struct held_device *device;
-
-    if (strncmp(name, "loop", 4) != 0 ||
-        ktext_path(path, sizeof path, "%s/sys/block/%s/loop/backing_file", scan->root, name) < 0 ||
-        ktext_read(path, backing, sizeof backing) <= 0)
-        return 0;
-    device = scan_match_path(scan, backing);
-    return device ? scan_add(scan, HOLDER_DEVICE, device, name, "") : 0;
-}
-
-static int scan_loops(struct holder_scan *scan)
-{
-    _cleanup_closedir_ DIR *directory = NULL;
-    struct dirent *entry;
-    int r = scan_open_directory(scan, &directory, "/sys/block");
-
-    while (r == 0 && directory && (entry = readdir(directory)))
-        r = scan_loop(scan, entry->d_name);
-    return r;
-}
-
 int scan_stacked(struct holder_scan *scan)
 {
     int r = 0;
 
     for (size_t i = 0; i < scan->devices_count && r == 0; i++)
         r = scan_holders_of(scan, &scan->devices[i]);
-    return r < 0 ? r : scan_loops(scan);
+    return r;
 }

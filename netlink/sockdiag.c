@@ -13,9 +13,8 @@
 
 #include "exchange.h"
 #include "scoped.h"
+#include "sockdiag_query.h"
 
-/* A socket has a dozen attributes of at most some hundred bytes. */
-#define ANSWER_MAX 16384
 #define ALL_STATES UINT32_MAX
 
 /* 0 or -errno. */
@@ -79,23 +78,16 @@ int socket_identify(int fd, struct socket_identity *identity, struct netlink_rea
     return 0;
 }
 
-struct query {
-    struct mnl_socket *socket;
-    unsigned sequence;
-    _Alignas(struct nlmsghdr) char buffer[ANSWER_MAX];
-};
-
-static void query_close(struct query **query)
+void sockdiag_close(struct sockdiag **query)
 {
     if (*query && (*query)->socket)
         mnl_socket_close((*query)->socket);
     free(*query);
 }
 
-/* NULL with errno. */
-static struct query *query_open(void)
+struct sockdiag *sockdiag_open(void)
 {
-    _cleanup_(query_close) struct query *query = calloc(1, sizeof *query);
+    _cleanup_(sockdiag_close) struct sockdiag *query = calloc(1, sizeof *query);
 
     if (!query)
         return NULL;
@@ -140,19 +132,20 @@ static void put_ends(struct inet_diag_sockid *id, const struct socket_identity *
         put_ends6(id, local, remote);
 }
 
-static struct nlmsghdr *put_header(struct query *query, int flags)
+static struct nlmsghdr *put_header(struct sockdiag *query, uint16_t type, int flags)
 {
     struct nlmsghdr *header = mnl_nlmsg_put_header(query->buffer);
 
-    header->nlmsg_type = SOCK_DIAG_BY_FAMILY;
+    header->nlmsg_type = type;
     header->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags);
     header->nlmsg_seq = ++query->sequence;
     return header;
 }
 
-static struct nlmsghdr *put_inet(struct query *query, const struct socket_identity *identity)
+struct nlmsghdr *sockdiag_put_inet(struct sockdiag *query, uint16_t type,
+                                   const struct socket_identity *identity)
 {
-    struct nlmsghdr *header = put_header(query, NLM_F_ACK);
+    struct nlmsghdr *header = put_header(query, type, NLM_F_ACK);
     struct inet_diag_req_v2 *request = mnl_nlmsg_put_extra_header(header, sizeof *request);
 
     request->sdiag_family = (uint8_t)identity->local.ss_family;
@@ -165,9 +158,9 @@ static struct nlmsghdr *put_inet(struct query *query, const struct socket_identi
     return header;
 }
 
-static struct nlmsghdr *put_unix(struct query *query, const struct socket_identity *identity)
+static struct nlmsghdr *put_unix(struct sockdiag *query, const struct socket_identity *identity)
 {
-    struct nlmsghdr *header = put_header(query, NLM_F_ACK);
+    struct nlmsghdr *header = put_header(query, SOCK_DIAG_BY_FAMILY, NLM_F_ACK);
     struct unix_diag_req *request = mnl_nlmsg_put_extra_header(header, sizeof *request);
 
     request->sdiag_family = AF_UNIX;
@@ -178,9 +171,9 @@ static struct nlmsghdr *put_unix(struct query *query, const struct socket_identi
 }
 
 /* A list of the sockets in no state at all: short, and refused exactly when the kernel has no such list. */
-static struct nlmsghdr *put_nothing(struct query *query, int family)
+static struct nlmsghdr *put_nothing(struct sockdiag *query, int family)
 {
-    struct nlmsghdr *header = put_header(query, NLM_F_DUMP);
+    struct nlmsghdr *header = put_header(query, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP);
 
     if (family == AF_UNIX) {
         struct unix_diag_req *request = mnl_nlmsg_put_extra_header(header, sizeof *request);
@@ -210,7 +203,7 @@ static int take_answer(const void *message, size_t size, void *arg)
                                      : sockdiag_decode_inet(message, size, answer->view);
 }
 
-static int query_run(struct query *query, const struct nlmsghdr *request, struct answer *answer)
+static int query_run(struct sockdiag *query, const struct nlmsghdr *request, struct answer *answer)
 {
     struct netlink_exchange exchange = {
         .fd = mnl_socket_get_fd(query->socket),
@@ -227,13 +220,11 @@ static int query_run(struct query *query, const struct nlmsghdr *request, struct
 }
 
 /* "No such socket" and "no such kind of question" are the same errno. */
-static int query_view(struct query *query, const struct socket_identity *identity, struct socket_view *view)
+int sockdiag_ask(struct sockdiag *query, const struct nlmsghdr *request, int family, struct socket_view *view)
 {
-    int family = identity->local.ss_family;
     struct answer answer = {.family = family, .view = view};
     struct answer nothing = {.family = family};
-    int r =
-        query_run(query, family == AF_UNIX ? put_unix(query, identity) : put_inet(query, identity), &answer);
+    int r = query_run(query, request, &answer);
 
     /* The address was found, but another socket has it now. */
     if (r == -ESTALE)
@@ -243,10 +234,21 @@ static int query_view(struct query *query, const struct socket_identity *identit
     return r;
 }
 
+static int query_view(struct sockdiag *query, const struct socket_identity *identity,
+                      struct socket_view *view)
+{
+    int family = identity->local.ss_family;
+    const struct nlmsghdr *request = family == AF_UNIX
+                                         ? put_unix(query, identity)
+                                         : sockdiag_put_inet(query, SOCK_DIAG_BY_FAMILY, identity);
+
+    return sockdiag_ask(query, request, family, view);
+}
+
 int socket_view(const struct socket_identity *identity, struct socket_view *view,
                 struct netlink_reason *reason)
 {
-    _cleanup_(query_close) struct query *query = query_open();
+    _cleanup_(sockdiag_close) struct sockdiag *query = sockdiag_open();
     int r = query ? query_view(query, identity, view) : -errno;
 
     if (r == -ENOENT)

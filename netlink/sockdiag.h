@@ -2,7 +2,7 @@
 /*
  * The kernel's own view of a socket that its nbd driver holds (NETLINK_SOCK_DIAG over libmnl): tells whether
  * the link lives and how it fares, with no process in between. Found by socket cookie (SO_COOKIE), which is
- * never reused while the machine runs. Both must be called in the socket's network namespace.
+ * never reused while the machine runs. All must be called in the socket's network namespace.
  */
 #pragma once
 
@@ -42,6 +42,15 @@ int socket_identify(int fd, struct socket_identity *identity, struct netlink_rea
 /* -ENOENT: the socket is gone. -EOPNOTSUPP: this kernel cannot say (no tcp_diag, no unix_diag). */
 int socket_view(const struct socket_identity *identity, struct socket_view *view,
                 struct netlink_reason *reason);
+
+/*
+ * Breaks a TCP connection as if its peer had reset it (SOCK_DESTROY), whoever holds the socket: the holder's
+ * sends and receives fail with ECONNABORTED, also those that wait already. nbd's DISCONNECT waits, beyond any
+ * signal, for a send to a server that stopped reading; this ends the send. 0; -ENOENT: the socket is gone;
+ * -EOPNOTSUPP: a unix socket, or a kernel without CONFIG_INET_DIAG_DESTROY (an older one also says so of a
+ * connection in TIME_WAIT); -EPERM: CAP_NET_ADMIN is missing.
+ */
+int socket_destroy(const struct socket_identity *identity, struct netlink_reason *reason);
 
 /* Decoders, free of I/O (fuzzed): data is one whole answer, header included. 0 or -EBADMSG. */
 int sockdiag_decode_inet(const void *data, size_t size, struct socket_view *view);

@@ -63,7 +63,7 @@ enum holder_kind {
     HOLDER_MOUNT,  /* mounted: name is the mount point, and who sees it where we do not */
     HOLDER_SWAP,   /* active swap */
     HOLDER_DEVICE, /* dm, md, bcache, loop...: name is the holding block device, "dm-0 (vg-root)" */
-    HOLDER_PROCESS /* has it open: name is "qemu (pid 812)" */
+    HOLDER_PROCESS /* has it open or mapped: name is "qemu (pid 812)" */
 };
 
 struct holder {
@@ -74,9 +74,9 @@ struct holder {
 
 /*
  * Who holds the disk or a partition of it: sysfs holders/ and loop devices, /proc/swaps, mounts in any mount
- * namespace that /proc shows (/proc/[pid]/mountinfo, each namespace once), and open descriptors
- * (/proc/[pid]/fd) of other processes than this one and except_pid (0: none), and not of udev's probes. Count
- * (may exceed capacity) or -errno. The kernel's own users (LIO, nvmet, ZFS, a mount namespace without a
+ * namespace that /proc shows (/proc/[pid]/mountinfo, each namespace once), and open descriptors and mappings
+ * (/proc/[pid]/fd, map_files) of other processes than this one and except_pid (0: none), and not of udev's
+ * probes. Count (may exceed capacity) or -errno. The kernel's own users (LIO, nvmet, ZFS, a mount namespace without a
  * process) leave no trace here: a last open with O_EXCL finds them. Without root, other users' processes are
  * passed over.
  */

@@ -23,16 +23,6 @@ static uint64_t get_u64(const uint8_t *from)
     return value;
 }
 
-/* What the peer takes in one record. */
-static size_t record_limit(const struct tls_session *session)
-{
-    size_t limit = gnutls_record_get_max_size(session->gnutls);
-
-    if (limit == 0 || limit > BULK_RECORD_MAX)
-        limit = BULK_RECORD_MAX;
-    return session->record_limit > 0 && session->record_limit < limit ? session->record_limit : limit;
-}
-
 int bulk_format_fill(struct bulk_format *format, const struct tls_session *session, struct tls_reason *reason)
 {
     gnutls_protocol_t version = gnutls_protocol_get_version(session->gnutls);
@@ -40,12 +30,14 @@ int bulk_format_fill(struct bulk_format *format, const struct tls_session *sessi
     *format = (struct bulk_format){
         .algorithm = gnutls_cipher_get(session->gnutls),
         .tls13 = version == GNUTLS_TLS1_3,
-        .limit = record_limit(session),
+        .limit = BULK_RECORD_MAX,
     };
     if ((version != GNUTLS_TLS1_3 && version != GNUTLS_TLS1_2) ||
         gnutls_mac_get(session->gnutls) != GNUTLS_MAC_AEAD)
         return tls_fail(reason, EOPNOTSUPP, "%s with the cipher %s is not for bulk data", session->version,
                         session->cipher);
+    if (session->record_limit > 0 && session->record_limit < format->limit)
+        format->limit = session->record_limit;
     format->explicit_nonce = !format->tls13 && format->algorithm != GNUTLS_CIPHER_CHACHA20_POLY1305;
     format->prefix = BULK_HEADER + (format->explicit_nonce ? EXPLICIT_NONCE : 0);
     format->tag = gnutls_cipher_get_tag_size(format->algorithm);

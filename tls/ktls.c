@@ -98,8 +98,6 @@ static int check_session(const struct tls_session *session, struct tls_reason *r
 
     if (version != GNUTLS_TLS1_2 && version != GNUTLS_TLS1_3)
         return tls_fail(reason, EOPNOTSUPP, "the kernel has no %s", session->version);
-    if (!find_cipher(gnutls_cipher_get(session->gnutls)))
-        return tls_fail(reason, EOPNOTSUPP, "the kernel does not take over the cipher %s", session->cipher);
     if (session->record_limit && session->record_limit < RECORD_MAX)
         return tls_fail(reason, EOPNOTSUPP,
                         "the server takes records of at most %zu bytes, the kernel sends %d",
@@ -161,9 +159,8 @@ static int fill(union crypto_info *crypto, const struct cipher *cipher, gnutls_p
 }
 
 /* 0 or -errno of setsockopt(2). */
-static int install(const struct tls_session *session, int direction)
+static int install(const struct tls_session *session, const struct cipher *cipher, int direction)
 {
-    const struct cipher *cipher = find_cipher(gnutls_cipher_get(session->gnutls));
     struct record_state state;
     union crypto_info crypto = {0};
     int r = gnutls_record_get_state(session->gnutls, direction == TLS_RX, NULL, &state.iv, &state.key,
@@ -176,11 +173,10 @@ static int install(const struct tls_session *session, int direction)
     return r;
 }
 
-static int install_both(struct tls_session *session, const char **missing, bool *touched,
-                        struct tls_reason *reason)
+static int install_both(struct tls_session *session, const struct cipher *cipher, const char **missing,
+                        bool *touched, struct tls_reason *reason)
 {
-    const struct cipher *cipher = find_cipher(gnutls_cipher_get(session->gnutls));
-    int r = install(session, TLS_TX);
+    int r = install(session, cipher, TLS_TX);
 
     if (r == -ENOENT)
         return module_missing(session, cipher->modules, session->cipher, missing, reason);
@@ -188,7 +184,7 @@ static int install_both(struct tls_session *session, const char **missing, bool 
         return tls_fail(reason, EOPNOTSUPP, "the kernel does not take the session's %s keys (%s): %s",
                         session->cipher, session->version, strerror(-r));
     *touched = true;
-    r = install(session, TLS_RX);
+    r = install(session, cipher, TLS_RX);
     return r < 0 ? tls_fail(reason, EOPNOTSUPP, "the kernel took only half of the session's %s keys: %s",
                             session->cipher, strerror(-r))
                  : 0;
@@ -216,16 +212,19 @@ static int check_gnutls(const struct tls_session *session, bool *touched, struct
 static int hand_over(struct tls_session *session, const char **missing, bool *touched,
                      struct tls_reason *reason)
 {
+    const struct cipher *cipher = find_cipher(gnutls_cipher_get(session->gnutls));
     int r = check_gnutls(session, touched, reason);
 
     if (r != 0)
         return r < 0 ? r : 0;
+    if (!cipher)
+        return tls_fail(reason, EOPNOTSUPP, "the kernel does not take over the cipher %s", session->cipher);
     r = check_session(session, reason);
     if (r == 0)
         r = tls_check_silent(session, reason);
     if (r == 0)
         r = set_ulp(session, missing, reason);
-    return r < 0 ? r : install_both(session, missing, touched, reason);
+    return r < 0 ? r : install_both(session, cipher, missing, touched, reason);
 }
 
 int tls_to_kernel(struct tls_session *session, const char **missing, bool *touched, struct tls_reason *reason)

@@ -104,7 +104,7 @@ static int take_key(const char *hex, size_t size, struct psk_entry *entry, struc
                         entry->line);
     if (size % 2 != 0)
         return tls_fail(reason, EINVAL, "line %zu: the key has an odd number of hex digits", entry->line);
-    if (size > 2u * PSK_KEY_MAX)
+    if (size / 2 > PSK_KEY_MAX)
         return tls_fail(reason, EINVAL, "line %zu: the key is longer than %d bytes", entry->line,
                         PSK_KEY_MAX);
     entry->hex = hex;

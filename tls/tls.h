@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 /* Why, for a person: one line, escaped for a terminal, never a secret. Set whenever -errno is returned. */
 struct tls_reason {
@@ -58,12 +59,14 @@ struct tls_credentials;
 /*
  * The credentials, owned by the caller, or -errno:
  *   -ENOENT       a file or folder is not there (named; also the system has no trust store)
- *   -EACCES       a secret that group or others can reach or that is another user's (the mode wanted, 0600,
- * is named), or no permission to read -EINVAL       PEM or hex that does not parse (file, line), a file
- * without a key, a certificate and a key that are no pair, a priority string that does not parse, something
- * that is no regular file, ANON -ENOKEY       there is no key for the user, or there are several and none was
- * chosen -EKEYEXPIRED  our own certificate has expired or is not valid yet -EFBIG, -ENOMEM and the errors of
- * open(2) and read(2)
+ *   -EACCES       a secret that group or others can reach (the mode wanted, 0600, is named) or that is
+ *                 another user's; or no permission to read
+ *   -EINVAL       PEM or hex that does not parse (file, line), a file without a key, a certificate and a key
+ *                 that are no pair, a wrong priority string, something that is no regular file, ANON
+ *   -ENOKEY       there is no key for the user, or there are several and none was chosen
+ *   -EKEYEXPIRED  our own certificate has expired or is not valid yet; the revocation list is out of date
+ *                 (told here only: a process that stays goes on with the list it has loaded)
+ *   -EFBIG, -ENOMEM and the errors of open(2) and read(2)
  */
 int tls_credentials_load(struct tls_credentials **ret, const struct tls_policy *policy,
                          struct tls_reason *reason);
@@ -92,9 +95,11 @@ void tls_session_free(struct tls_session *session); /* wipes; no close_notify; N
  * Goes on with the handshake without blocking: 0 when it is done and the peer is authenticated, or -errno:
  *   -EAGAIN        poll(2) for *events and call again; the deadline is the caller's
  *   -EKEYREJECTED  the PSK is wrong or unknown; the certificate is not trusted, revoked, for another name,
- * weak...; or the server refuses ours; each cause with its own message -EKEYEXPIRED   the server's
- * certificate (or, it says, ours) has expired or is not valid yet, and nothing else -ECONNRESET    closed
- * midway; other errors of the socket as they are -EPROTO        an alert, garbage, no parameters in common
+ *                  weak...; or the server refuses ours; each cause with its own message
+ *   -EKEYEXPIRED   the server's certificate (or, it says, ours) has expired or is not valid yet, and nothing
+ *                  else is wrong with it
+ *   -ECONNRESET    closed midway; other errors of the socket as they are
+ *   -EPROTO        an alert, garbage, no parameters in common
  * The session is over after all but -EAGAIN. In TLS 1.3 a server judges our certificate after this has
  * returned 0: its alert then comes from tls_read(), with the same errors.
  */
@@ -136,11 +141,14 @@ int tls_check_silent(struct tls_session *session, struct tls_reason *reason);
 /*
  * Moves the session into the kernel: TCP_ULP "tls", TLS_TX and TLS_RX, key material wiped. On success the fd
  * carries NBD bytes, which the kernel encrypts and decrypts; the session is spent: only tls_session_info()
- * and tls_session_free(), which sends nothing, are left. Else -ENOENT       a kernel module is not loaded:
- * *missing names it (an alias where it is a cipher). Load it and call again, also when loading failed: it may
- * be another one that matters. Each is named once, then -EOPNOTSUPP follows -EOPNOTSUPP   unix socket,
- * cipher, peer's record size limit, kernel others        of tls_check_silent() As long as *touched is false
- * the session is as it was and a relay can have it; when it is true, the connection is lost.
+ * and tls_session_free(), which sends nothing, are left. Else -errno:
+ *   -ENOENT      a kernel module is not loaded: *missing names it (by an alias where it is a cipher). Load it
+ *                and call again, also when loading failed: it may be another one that matters. Each is named
+ *                once, then -EOPNOTSUPP follows
+ *   -EOPNOTSUPP  unix socket, cipher, peer's record size limit, kernel; a change of keys under way
+ *   others       of tls_check_silent()
+ * As long as *touched is false the session is as it was and a relay can have it; when it is true, the
+ * connection is lost.
  */
 int tls_to_kernel(struct tls_session *session, const char **missing, bool *touched,
                   struct tls_reason *reason);
@@ -150,3 +158,36 @@ int tls_to_kernel(struct tls_session *session, const char **missing, bool *touch
  * aliases; not every kernel has or needs each. Ended by NULL. For libkmod, and for initramfs images.
  */
 extern const char *const tls_kernel_modules[];
+
+/*
+ * Data by the hundred records, for a process that only copies (a relay): sealed and opened in buffers of its
+ * own, many records in one system call, without memory from anywhere once it is made. One thread may read
+ * while another writes, and both block. The peer's KeyUpdate, tickets and alerts are taken care of.
+ */
+struct tls_bulk;
+
+#define TLS_BULK_PARTS 16
+
+/*
+ * Of a session that is silent (tls_check_silent(), whose errors these are too); -EOPNOTSUPP: the cipher. The
+ * session must outlive it, and has its transport back after tls_bulk_free(), but is of no use for data then
+ * when some has passed. The socket must block from now on.
+ */
+int tls_bulk_new(struct tls_bulk **ret, struct tls_session *session, struct tls_reason *reason);
+void tls_bulk_free(struct tls_bulk *bulk); /* wipes; sends nothing; NULL is fine */
+
+/*
+ * What the peer has sent: at least a byte, *data living until the next call; 0 when it ended with
+ * close_notify; or -errno as tls_read(). Not a byte is given out that was not authentic.
+ */
+ssize_t tls_bulk_read(struct tls_bulk *bulk, const uint8_t **data, struct tls_reason *reason);
+
+/*
+ * To write: fill the parts from the first on, each to its end before the next (readv(2) does), and say how
+ * much it was. Returns how many parts there are.
+ */
+size_t tls_bulk_room(struct tls_bulk *bulk, struct iovec parts[static TLS_BULK_PARTS]);
+int tls_bulk_write(struct tls_bulk *bulk, size_t size, struct tls_reason *reason);
+
+/* Of the writing thread: close_notify; nothing may be written afterwards. */
+void tls_bulk_bye(struct tls_bulk *bulk);

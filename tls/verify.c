@@ -148,9 +148,10 @@ static const struct {
     {GNUTLS_CERT_NOT_ACTIVATED, NULL, say_not_yet},
     {GNUTLS_CERT_UNEXPECTED_OWNER, NULL, say_owner},
     {GNUTLS_CERT_PURPOSE_MISMATCH, "is not meant for a server", NULL},
-    {GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED, "cannot be checked: the revocation list is too old", NULL},
+    {GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED,
+     "comes with a proof (OCSP) that it is not revoked, which is too old", NULL},
     {GNUTLS_CERT_REVOCATION_DATA_ISSUED_IN_FUTURE,
-     "cannot be checked: the revocation list is from the future", NULL},
+     "comes with a proof (OCSP) that it is not revoked, which is from the future", NULL},
     {GNUTLS_CERT_SIGNER_CONSTRAINTS_FAILURE, "goes beyond what its authority may sign", NULL},
     {GNUTLS_CERT_MISSING_OCSP_STATUS, "must come with a proof (OCSP) that it is not revoked, and does not",
      NULL},
@@ -183,8 +184,6 @@ static const char *advice(unsigned status)
         return "give a folder with the certificate of the server's authority (ca-cert.pem)";
     if (status & GNUTLS_CERT_UNEXPECTED_OWNER)
         return "say which name the certificate carries (tls-hostname), if you trust that server";
-    if (status & GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED)
-        return "fetch a new ca-crl.pem from the authority";
     return "";
 }
 

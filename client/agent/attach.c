@@ -6,15 +6,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/carry.h"
 #include "agent/handover.h"
+#include "agent/kernel_failure.h"
 #include "agent/state.h"
 #include "cleanup.h"
+#include "netlink/module.h"
 #include "netlink/sysfs.h"
 #include "protocol/wire.h"
 
 #define NS_PER_S      UINT64_C(1000000000)
 #define WAIT_FIRST_NS (NS_PER_S / 4)
 #define WAIT_MOST_NS  (5 * NS_PER_S)
+#define SPOILT_MOST   64
 
 static const char name_characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:+@";
 
@@ -30,11 +34,6 @@ void attach_result_clear(struct attach_result *result)
 {
     free(result->uri);
     *result = (struct attach_result){0};
-}
-
-static int from_kernel(struct failure *failure, int error, const struct netlink_reason *reason)
-{
-    return fail_hint(failure, fail(failure, -error, "%s", reason->text), "%s", reason->hint);
 }
 
 /* Where the disk is, without who asks for it and how: "server:10810/disk", "/run/nbd.sock/disk". New string.
@@ -76,32 +75,23 @@ static int make_backend(const struct target *target, const char *name, char *bac
     return 0;
 }
 
-static int dial_endpoint(const struct attach_request *request, const struct endpoint *endpoint,
-                         struct connections *connections, struct failure *failure)
+static int dial_endpoint(const struct attach_request *request, const struct deadline *patience,
+                         const struct endpoint *endpoint, struct connections *connections,
+                         struct failure *failure)
 {
     struct deadline deadline = deadline_after(request->connect_timeout_ns, request->cancel_fd);
     _cleanup_free_ char *uri = NULL;
-    int r = dial(endpoint, request->connections, request->ktls, &deadline, connections, failure);
+    int r;
+
+    /* Waiting bounds each attempt too; without --wait each server has its whole time. */
+    if (request->wait_ns > 0 && deadline.at_ns > patience->at_ns)
+        deadline.at_ns = patience->at_ns;
+    r = dial(endpoint, request->connections, request->ktls, &deadline, connections, failure);
 
     if (r == 0)
         return 0;
     uri = target_format(&endpoint->target);
     return fail_within(failure, r, "%s", uri ? uri : "?");
-}
-
-/* In the order given: the first that answers is taken. Which one is told by *found. */
-static int dial_first(const struct attach_request *request, struct connections *connections,
-                      const struct target **found, struct failure *failure)
-{
-    int r = -EINVAL;
-
-    for (size_t i = 0; i < request->endpoints_count; i++) {
-        *found = &request->endpoints[i].target;
-        r = dial_endpoint(request, &request->endpoints[i], connections, failure);
-        if (r == 0 || r == -ECANCELED)
-            return r;
-    }
-    return r;
 }
 
 /* What passes by itself when the server, or the route to it, comes up. */
@@ -129,17 +119,46 @@ static bool worth_waiting(int error)
     }
 }
 
+/* In the order given: the first that answers is taken. Which one is told by *found. */
+static int dial_first(const struct attach_request *request, const struct deadline *patience,
+                      struct connections *connections, const struct target **found, bool *wait,
+                      struct failure *failure)
+{
+    struct failure one = {0};
+    int first = 0;
+
+    *wait = false;
+    for (size_t i = 0; i < request->endpoints_count; i++) {
+        int r;
+
+        *found = &request->endpoints[i].target;
+        r = dial_endpoint(request, patience, &request->endpoints[i], connections, &one);
+        if (r == 0)
+            return 0;
+        *wait |= worth_waiting(r);
+        /* The first server's reason is told, unless a later one is the wrong disk: that is worth more. */
+        if (first == 0 || r == -ECANCELED || one.status == EXIT_STATUS_IDENTITY) {
+            *failure = one;
+            first = r;
+        }
+        if (r == -ECANCELED)
+            return r;
+    }
+    return first;
+}
+
 static int dial_patiently(const struct attach_request *request, struct connections *connections,
                           const struct target **found, struct failure *failure)
 {
     struct deadline patience = deadline_after(request->wait_ns, request->cancel_fd);
     uint64_t pause_ns = WAIT_FIRST_NS;
+    bool wait;
 
     for (;;) {
         struct deadline pause = deadline_after(pause_ns, request->cancel_fd);
-        int r = dial_first(request, connections, found, failure);
+        int r = dial_first(request, &patience, connections, found, &wait, failure);
 
-        if (r == 0 || !worth_waiting(r) || deadline_remaining_ms(&patience) == 0)
+        if (r == 0 || r == -ECANCELED || !wait || deadline_remaining_ms(&patience) == 0)
             return r;
         if (pause.at_ns > patience.at_ns)
             pause.at_ns = patience.at_ns;
@@ -149,43 +168,43 @@ static int dial_patiently(const struct attach_request *request, struct connectio
     }
 }
 
-/* Everything of the sockets that cannot be asked for any more once only the kernel holds them. */
-static int remember_sockets(const struct connections *connections, struct device_state *state,
-                            struct failure *failure)
+/* One relay is what a person must know of. */
+static enum connection_path path_of(const struct connections *connections)
 {
-    for (size_t i = 0; i < connections->count; i++) {
-        struct netlink_reason reason = {0};
-        int r = socket_identify(connections->list[i].fd, &state->sockets[i], &reason);
+    for (size_t i = 0; i < connections->count; i++)
+        if (connections->list[i].path == CONNECTION_RELAY)
+            return CONNECTION_RELAY;
+    return connections->list[0].path;
+}
 
-        if (r < 0)
-            return from_kernel(failure, r, &reason);
-        state->connections++;
+static void remember_connections(const struct connections *connections, const struct carried *carried,
+                                 struct device_state *state)
+{
+    state->path = path_of(connections);
+    state->tls = connections->list[0].tls;
+    state->connections = connections->count;
+    for (size_t i = 0; i < connections->count; i++) {
+        state->sockets[i] = carried->sockets[i];
+        state->relays[i] = carried->relays[i];
     }
-    return 0;
 }
 
 static int remember(const struct attach_request *request, const struct target *target,
-                    const struct connections *connections, const char *backend, uint32_t index,
-                    struct failure *failure)
+                    const struct connections *connections, const struct carried *carried,
+                    const struct nbd_device *device, struct failure *failure)
 {
-    struct device_state state = {.index = index};
-    struct netlink_reason reason = {0};
-    struct nbd_device device;
-    int r = nbd_device_read("", index, &device, &reason);
+    struct device_state state = {.index = device->index, .pid = device->pid};
+    int r = 0;
 
-    if (r < 0)
-        return from_kernel(failure, r, &reason);
-    state.pid = device.pid;
-    state.backend = strdup(backend);
+    state.backend = strdup(device->backend);
     state.uri = target_format(target);
     state.export_name = strdup(target->export_name);
     state.name = request->name ? strdup(request->name) : NULL;
     state.size = connections->export.size;
     state.flags = connections->export.flags;
+    remember_connections(connections, carried, &state);
     if (!state.backend || !state.uri || !state.export_name || (request->name && !state.name))
         r = fail(failure, ENOMEM, "out of memory");
-    if (r == 0)
-        r = remember_sockets(connections, &state, failure);
     if (r == 0)
         r = device_state_write(&state, failure);
     device_state_clear(&state);
@@ -193,24 +212,25 @@ static int remember(const struct attach_request *request, const struct target *t
 }
 
 static int fill_result(const struct attach_request *request, const struct target *target,
-                       const struct connections *connections, uint32_t index, struct attach_result *result,
-                       struct failure *failure)
+                       const struct connections *connections, const struct carried *carried,
+                       const struct nbd_device *device, struct attach_result *result, struct failure *failure)
 {
     *result = (struct attach_result){
-        .index = index,
-        .size = connections->export.size,
+        .device = *device,
+        .tail = connections->export.size - device->size,
         .read_only = request->read_only || export_can(&connections->export, NBD_FLAG_READ_ONLY),
         .connections = connections->count,
-        .path = connections->list[0].path,
+        .path = path_of(connections),
         .relay_reason = connections->relay_reason,
+        .relay_weakness = carried->relay_weakness,
         .uri = target_format(target),
     };
     return result->uri ? 0 : fail(failure, ENOMEM, "out of memory");
 }
 
 static int hand_over(const struct attach_request *request, const struct target *target,
-                     const struct connections *connections, struct nbd_netlink *netlink,
-                     struct attach_result *result, struct failure *failure)
+                     const struct connections *connections, const struct carried *carried,
+                     struct nbd_netlink *netlink, struct attach_result *result, struct failure *failure)
 {
     struct deadline deadline = deadline_after(request->io_timeout_ns, request->cancel_fd);
     char backend[NBD_BACKEND_MAX + 1];
@@ -223,24 +243,24 @@ static int hand_over(const struct attach_request *request, const struct target *
         .dead_timeout_s = request->dead_timeout_s,
         .backend = backend,
     };
-    uint32_t index;
+    struct nbd_device device;
     int r;
 
     if (make_backend(target, request->name, backend, sizeof backend) < 0)
         return fail(failure, ENOMEM, "out of memory");
-    r = handover_attach(&handover, connections, &deadline, &index, failure);
+    r = handover_attach(&handover, connections, &deadline, &device, failure);
     if (r < 0)
         return r;
-    r = remember(request, target, connections, backend, index, failure);
+    r = remember(request, target, connections, carried, &device, failure);
     if (r == 0)
-        r = fill_result(request, target, connections, index, result, failure);
+        r = fill_result(request, target, connections, carried, &device, result, failure);
     /* A signal that came while nobody was waiting counts all the same. */
     if (r == 0 &&
         deadline_poll(&(struct deadline){.at_ns = 0, .cancel_fd = request->cancel_fd}, -1, 0) == -ECANCELED)
         r = fail(failure, ECANCELED, "interrupted");
     if (r < 0) {
-        handover_undo(netlink, index);
-        device_state_remove(index);
+        handover_undo(&device);
+        device_state_remove(&device);
     }
     return r;
 }
@@ -249,18 +269,42 @@ static int attach_once(const struct attach_request *request, struct nbd_netlink 
                        struct attach_result *result, struct failure *failure)
 {
     struct connections connections = {0};
+    struct carried carried;
     const struct target *target = NULL;
     int r = dial_patiently(request, &connections, &target, failure);
 
     if (r < 0)
         return r;
-    r = hand_over(request, target, &connections, netlink, result, failure);
-    /* Once handed over the session is the kernel's: no farewell from us. A rollback has disconnected it. */
+    r = carry_connections(&connections, &carried, failure);
+    if (r == 0)
+        r = hand_over(request, target, &connections, &carried, netlink, result, failure);
+    /*
+     * Once handed over the session is the kernel's: no farewell from us. A rollback has disconnected it;
+     * relays end when our reference is the last one that closes.
+     */
     if (r == 0)
         connections_release(&connections);
     else
         connections_close(&connections);
     return r;
+}
+
+/*
+ * What kTLS needs, before the first handshake: a module that cannot be had may not be needed, and if it is,
+ * the connection says so.
+ */
+static void load_tls_modules(const struct attach_request *request)
+{
+    struct netlink_reason ignored;
+    bool wanted = false;
+
+    for (size_t i = 0; i < request->endpoints_count; i++)
+        wanted |= request->endpoints[i].target.tls != TARGET_TLS_NEVER &&
+                  request->endpoints[i].target.transport == TARGET_TCP;
+    if (!wanted || request->ktls == KTLS_NO)
+        return;
+    for (const char *const *name = secure_kernel_modules; *name; name++)
+        module_load(*name, &ignored);
 }
 
 int attach_disk(const struct attach_request *request, struct attach_result *result, struct failure *failure)
@@ -270,26 +314,23 @@ int attach_disk(const struct attach_request *request, struct attach_result *resu
     int r = nbd_netlink_open(&netlink, true, &reason);
 
     if (r < 0)
-        return from_kernel(failure, r, &reason);
-    r = attach_once(request, netlink, result, failure);
-    if (r == -EUCLEAN)
+        return kernel_failure(failure, r, &reason);
+    load_tls_modules(request);
+    r = -EUCLEAN;
+    /* Each attempt does away with one spoilt device. */
+    for (int attempt = 0; attempt < SPOILT_MOST && r != 0; attempt++) {
         r = attach_once(request, netlink, result, failure);
+        if (r != -EUCLEAN)
+            break;
+    }
     nbd_netlink_close(netlink);
     if (r < 0)
         attach_result_clear(result);
     return r;
 }
 
-void attach_undo(const struct attach_result *result, struct failure *failure)
+void attach_undo(const struct attach_result *result)
 {
-    struct nbd_netlink *netlink = NULL;
-    struct netlink_reason reason = {0};
-
-    if (nbd_netlink_open(&netlink, false, &reason) < 0) {
-        from_kernel(failure, -EIO, &reason);
-        return;
-    }
-    handover_undo(netlink, result->index);
-    device_state_remove(result->index);
-    nbd_netlink_close(netlink);
+    handover_undo(&result->device);
+    device_state_remove(&result->device);
 }

@@ -8,6 +8,7 @@
 
 #include "failure.h"
 #include "netlink/nbd.h"
+#include "netlink/sysfs.h"
 #include "protocol/dial.h"
 #include "protocol/uri.h"
 
@@ -35,13 +36,14 @@ struct attach_request {
 };
 
 struct attach_result {
-    uint32_t index;
-    uint64_t size;
+    struct nbd_device device; /* as the kernel has it */
+    uint64_t tail;            /* bytes of the export behind the last sector, which no device reaches */
     bool read_only;
     size_t connections;
-    enum connection_path path;   /* of all of them: a relay for one is a relay for all */
-    struct failure relay_reason; /* RELAY: why; to be told once */
-    char *uri;                   /* canonical, of the server that was taken; owned */
+    enum connection_path path;     /* RELAY when it is so for any of them */
+    struct failure relay_reason;   /* RELAY: why; to be told once */
+    struct failure relay_weakness; /* RELAY: why a shortage of memory may hang it; text empty: it may not */
+    char *uri;                     /* canonical, of the server that was taken; owned */
 };
 
 /* What --name may be: it becomes a file name under /dev/disk/by-id. */
@@ -50,6 +52,6 @@ bool attach_name_valid(const char *name);
 int attach_disk(const struct attach_request *request, struct attach_result *result, struct failure *failure);
 
 /* Takes it back. */
-void attach_undo(const struct attach_result *result, struct failure *failure);
+void attach_undo(const struct attach_result *result);
 
 void attach_result_clear(struct attach_result *result);

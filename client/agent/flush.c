@@ -11,6 +11,8 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,6 +23,17 @@
 /* udev opens what it probes for a moment; a holder that matters stays. */
 #define CLAIM_TRIES   100
 #define CLAIM_STEP_MS 20
+
+/* Words of the parent. */
+enum { AGAIN = 'a', DISCONNECTED = 'd' };
+
+/* What the child works on. */
+struct job {
+    const struct nbd_device *device;
+    bool forced;
+    const unsigned *partitions;
+    size_t partitions_count;
+};
 
 static int flush_node(const char *path)
 {
@@ -45,93 +58,141 @@ static void drop_partition(int fd, unsigned number)
     }
 }
 
-static int claim(const char *path)
+/* A file, or another device's node, by the device's name: to flush it would prove nothing. */
+static int check_node(int fd, const struct nbd_device *device)
 {
-    for (int try = 0; try < CLAIM_TRIES; try++) {
-        int fd = open(path, O_RDONLY | O_EXCL | O_CLOEXEC);
+    struct stat st;
 
-        if (fd >= 0 || errno != EBUSY)
-            return fd < 0 ? -errno : fd;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    return S_ISBLK(st.st_mode) && st.st_rdev == makedev(device->major, device->minor) ? 0 : -ENODEV;
+}
+
+static int open_disk(const struct job *job)
+{
+    int flags = O_RDONLY | O_CLOEXEC | (job->forced ? 0 : O_EXCL);
+    char path[64];
+
+    snprintf(path, sizeof path, "/dev/nbd%u", job->device->index);
+    for (int try = 0; try < CLAIM_TRIES; try++) {
+        int fd = open(path, flags);
+
+        if (fd >= 0)
+            return fd;
+        if (errno != EBUSY)
+            return -errno;
         poll(NULL, 0, CLAIM_STEP_MS);
     }
     return -EBUSY;
 }
 
-/*
- * Each partition has a page cache of its own, so each is flushed. The claim on the whole disk comes first: a
- * mounted or otherwise claimed partition refuses it. Returns the descriptor that is the claim, or -errno.
- */
-static int flush_disk(uint32_t index, const unsigned *partitions, size_t count)
+/* Each partition has a page cache of its own, so each is flushed. */
+static int flush_all(int fd, const struct job *job)
 {
     char path[64];
-    int fd, r = 0;
+    int r = 0;
 
-    snprintf(path, sizeof path, "/dev/nbd%u", index);
-    fd = claim(path);
-    if (fd < 0)
-        return fd;
-    flock(fd, LOCK_EX | LOCK_NB); /* udev leaves a locked disk alone; without the lock we are only slower */
-    for (size_t i = 0; i < count && r == 0; i++) {
-        snprintf(path, sizeof path, "/dev/nbd%up%u", index, partitions[i]);
+    for (size_t i = 0; i < job->partitions_count && r == 0; i++) {
+        snprintf(path, sizeof path, "/dev/nbd%up%u", job->device->index, job->partitions[i]);
         r = flush_node(path);
     }
     if (r == 0 && fsync(fd) < 0)
         r = -errno;
-    return r < 0 ? r : fd; /* open: it is the claim */
+    return r;
 }
 
-static _Noreturn void child(int result_fd, int release_fd, uint32_t index, const unsigned *partitions,
-                            size_t count)
+/* The claim on the whole disk comes first: a mounted or otherwise claimed partition refuses it. */
+static int claim_and_flush(int *fd, const struct job *job)
 {
-    int claimed, result;
-    ssize_t word;
-    char byte;
+    int r;
+
+    *fd = open_disk(job);
+    if (*fd < 0)
+        return *fd;
+    r = check_node(*fd, job->device);
+    if (r < 0)
+        return r;
+    flock(*fd, LOCK_EX | LOCK_NB); /* udev leaves a locked disk alone; without the lock we are only slower */
+    return flush_all(*fd, job);
+}
+
+static bool tell(int fd, int result)
+{
+    return write(fd, &result, sizeof result) == sizeof result;
+}
+
+/* The parent's next word; 0 when it has closed its end. */
+static char listen_to_parent(int fd)
+{
+    ssize_t n;
+    char word;
+
+    do
+        n = read(fd, &word, 1);
+    while (n < 0 && errno == EINTR);
+    return n == 1 ? word : '\0';
+}
+
+static _Noreturn void child(int result_fd, int command_fd, const struct job *job)
+{
+    int fd, result;
+    char word;
 
     signal(SIGINT, SIG_IGN); /* the parent is told, and tells us */
     signal(SIGHUP, SIG_IGN);
     signal(SIGTERM, SIG_DFL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    claimed = flush_disk(index, partitions, count);
-    result = claimed < 0 ? claimed : 0;
-    if (write(result_fd, &result, sizeof result) != sizeof result || claimed < 0)
+    prctl(PR_SET_NAME, "nbdctl-flush"); /* what a later detach sees, should this one be stuck */
+    result = claim_and_flush(&fd, job);
+    if (!tell(result_fd, result) || (result < 0 && !job->forced))
         _exit(1);
-    do
-        word = read(release_fd, &byte, 1);
-    while (word < 0 && errno == EINTR);
-    /* One byte: the device is disconnected, and its partitions lead nowhere. None: all stays as it was. */
-    for (size_t i = 0; i < count && word == 1; i++)
-        drop_partition(claimed, partitions[i]);
+    while ((word = listen_to_parent(command_fd)) == AGAIN)
+        if (!tell(result_fd, flush_all(fd, job)))
+            _exit(1);
+    /* Partitions of a disconnected device lead nowhere; without the word all stays as it was. */
+    for (size_t i = 0; i < job->partitions_count && word == DISCONNECTED; i++)
+        drop_partition(fd, job->partitions[i]);
     _exit(0);
 }
 
-int flusher_start(struct flusher *flusher, uint32_t index, const unsigned *partitions, size_t count,
-                  struct failure *failure)
+static int make_pipes(int result[2], int command[2], struct failure *failure)
 {
-    int result[2], release[2];
-    pid_t pid;
+    int error;
 
     if (pipe2(result, O_CLOEXEC) < 0)
         return fail(failure, errno, "cannot make a pipe: %s", strerror(errno));
-    if (pipe2(release, O_CLOEXEC) < 0) {
-        int error = errno;
+    if (pipe2(command, O_CLOEXEC) == 0)
+        return 0;
+    error = errno;
+    close(result[0]);
+    close(result[1]);
+    return fail(failure, error, "cannot make a pipe: %s", strerror(error));
+}
 
-        close(result[0]);
-        close(result[1]);
-        return fail(failure, error, "cannot make a pipe: %s", strerror(error));
-    }
+int flusher_start(struct flusher *flusher, const struct nbd_device *device, bool forced,
+                  const unsigned *partitions, size_t count, struct failure *failure)
+{
+    const struct job job = {
+        .device = device, .forced = forced, .partitions = partitions, .partitions_count = count};
+    int result[2], command[2];
+    int r = make_pipes(result, command, failure);
+    pid_t pid;
+
+    if (r < 0)
+        return r;
     pid = fork();
     if (pid == 0) {
         close(result[0]);
-        close(release[1]);
-        child(result[1], release[0], index, partitions, count);
+        close(command[1]);
+        child(result[1], command[0], &job);
     }
     close(result[1]);
-    close(release[0]);
-    *flusher = (struct flusher){.pid = pid, .result_fd = result[0], .release_fd = release[1]};
+    close(command[0]);
+    *flusher = (struct flusher){.pid = pid, .result_fd = result[0], .command_fd = command[1]};
     if (pid > 0)
         return 0;
     cleanup_close(&flusher->result_fd);
-    cleanup_close(&flusher->release_fd);
+    cleanup_close(&flusher->command_fd);
     return fail(failure, EAGAIN, "cannot start a process");
 }
 
@@ -145,15 +206,23 @@ int flusher_wait(struct flusher *flusher, const struct deadline *deadline)
     return read(flusher->result_fd, &result, sizeof result) == sizeof result ? result : -ECHILD;
 }
 
+static bool say(const struct flusher *flusher, char word)
+{
+    return write(flusher->command_fd, &word, 1) == 1;
+}
+
+int flusher_again(struct flusher *flusher, const struct deadline *deadline)
+{
+    return say(flusher, AGAIN) ? flusher_wait(flusher, deadline) : -ECHILD;
+}
+
 void flusher_end(struct flusher *flusher, bool disconnected, const struct deadline *deadline)
 {
     struct deadline left = {.at_ns = deadline->at_ns, .cancel_fd = -1};
-    char byte = 1;
-
     cleanup_close(&flusher->result_fd);
-    if (!disconnected || write(flusher->release_fd, &byte, 1) != 1)
+    if (!disconnected || !say(flusher, DISCONNECTED))
         kill(flusher->pid, SIGKILL);
-    cleanup_close(&flusher->release_fd);
+    cleanup_close(&flusher->command_fd);
     while (waitpid(flusher->pid, NULL, WNOHANG) == 0 && deadline_remaining_ms(&left) != 0) {
         struct deadline step = deadline_after(REAP_STEP_NS, -1);
 

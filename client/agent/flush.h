@@ -8,6 +8,7 @@
 
 #include "deadline.h"
 #include "failure.h"
+#include "netlink/sysfs.h"
 
 /*
  * A child process that claims a disk (O_EXCL: no mount, no dm, no swap can come in between), writes what the
@@ -17,15 +18,19 @@
  */
 struct flusher {
     pid_t pid;
-    int result_fd;  /* the child's verdict arrives here */
-    int release_fd; /* closing it lets the child go */
+    int result_fd;  /* the child's verdicts arrive here */
+    int command_fd; /* what it is to do; closing it lets the child go */
 };
 
-int flusher_start(struct flusher *flusher, uint32_t index, const unsigned *partitions,
-                  size_t partitions_count, struct failure *failure);
+/* forced: without the claim, since somebody may have it; what can be flushed is. */
+int flusher_start(struct flusher *flusher, const struct nbd_device *device, bool forced,
+                  const unsigned *partitions, size_t partitions_count, struct failure *failure);
 
 /* 0: flushed and claimed; the child's -errno (-EBUSY: somebody holds it), -ETIMEDOUT or -ECANCELED. */
 int flusher_wait(struct flusher *flusher, const struct deadline *deadline);
+
+/* Flushes once more, under the same claim; results as those of flusher_wait(). */
+int flusher_again(struct flusher *flusher, const struct deadline *deadline);
 
 /*
  * Lets go of the claim, ends the child and reaps it; partitions are dropped only when the device is

@@ -8,8 +8,12 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "agent/disconnect.h"
+#include "agent/kernel_failure.h"
 #include "cleanup.h"
 #include "netlink/sysfs.h"
 #include "netlink/uevent.h"
@@ -22,12 +26,8 @@
 #define GONE_PATIENCE_NS (1000 * NS_PER_MS)
 /* uevents wake us; this is for the case that one is lost. */
 #define SYSFS_RETRY_NS   (50 * NS_PER_MS)
+#define SECTOR           UINT64_C(512)
 #define UNDO_NS          (5000 * NS_PER_MS)
-
-static int from_kernel(struct failure *failure, int error, const struct netlink_reason *reason)
-{
-    return fail_hint(failure, fail(failure, -error, "%s", reason->text), "%s", reason->hint);
-}
 
 int handover_block_size(const struct handover *handover, const struct export *export, uint64_t *block_size,
                         struct failure *failure)
@@ -35,6 +35,9 @@ int handover_block_size(const struct handover *handover, const struct export *ex
     uint64_t minimum = export->has_block_sizes && export->min_block > 512 ? export->min_block : 512;
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 
+    if (export->size < SECTOR)
+        return fail(failure, EINVAL, "the export has only %" PRIu64 " bytes, less than a sector",
+                    export->size);
     *block_size = handover->block_size ? handover->block_size : minimum;
     if (*block_size < minimum)
         return fail(failure, EINVAL, "block size %" PRIu64 " is below the server's minimum %" PRIu64,
@@ -93,7 +96,7 @@ static int connect_patiently(const struct handover *handover, const struct nbd_c
         if ((r != -EBUSY && r != -EEXIST && !may_be_going_away(r, config->index, since_ns)) ||
             really_attached(config->index) || deadline_remaining_ms(&patience) == 0 ||
             deadline_remaining_ms(deadline) == 0)
-            return from_kernel(failure, r, &reason);
+            return kernel_failure(failure, r, &reason);
         if (deadline_poll(&pause, -1, 0) == -ECANCELED)
             return fail(failure, ECANCELED, "interrupted");
     }
@@ -124,8 +127,8 @@ static int connect_device(const struct handover *handover, const struct connecti
 }
 
 /* The largest request that the server and the kernel allow; the driver's default is far smaller. */
-static int set_queue_limits(const struct nbd_device *device, const struct export *export,
-                            struct failure *failure)
+static int limit_requests(const struct nbd_device *device, const struct export *export,
+                          struct failure *failure)
 {
     uint32_t block_kb = device->logical_block_size > 1024 ? device->logical_block_size / 1024 : 1;
     uint32_t largest = export->max_payload / 1024;
@@ -138,23 +141,43 @@ static int set_queue_limits(const struct nbd_device *device, const struct export
     r = nbd_queue_set("", device->index, "max_sectors_kb", largest, &reason);
     /* Staying below the server's limit is a must; above the default is only faster. */
     if (r < 0 && device->max_sectors_kb > largest)
-        return from_kernel(failure, r, &reason);
+        return kernel_failure(failure, r, &reason);
     return 0;
 }
 
-/* Waits until sysfs tells of the device that was just attached. */
-static int wait_for_size(uint32_t index, uint64_t size, struct uevent_socket *uevents,
-                         const struct deadline *deadline, struct nbd_device *device, struct failure *failure)
+/*
+ * With timeout 0 the driver never gives up on a slow server, if it has one connection; with several it kills
+ * theirs after the queue's own 30 s (nbd_xmit_timeout). A day is as good as never there, too.
+ */
+static int be_patient(const struct handover *handover, const struct nbd_device *device, size_t connections,
+                      struct failure *failure)
 {
+    struct netlink_reason reason;
+    int r;
+
+    if (handover->timeout_s != 0 || connections == 1)
+        return 0;
+    r = nbd_queue_set("", device->index, "io_timeout", UINT64_C(86400000), &reason);
+    return r < 0 ? kernel_failure(failure, r, &reason) : 0;
+}
+
+/* Waits until sysfs tells of the device that was just attached. */
+static int wait_for_size(uint64_t size, struct uevent_socket *uevents, const struct deadline *deadline,
+                         struct nbd_device *device, struct failure *failure)
+{
+    uint32_t index = device->index;
+
     for (;;) {
-        struct netlink_reason reason;
+        struct netlink_reason reason = {0};
         struct uevent event;
         struct deadline pause = deadline_after(SYSFS_RETRY_NS, deadline->cancel_fd);
         int r = nbd_device_read("", index, device, &reason);
 
         /* The kernel counts in sectors. */
-        if (r == 0 && device->attached && device->size == size / 512 * 512)
+        if (r == 0 && device->attached && device->size == size / SECTOR * SECTOR)
             return 0;
+        if (r < 0 && r != -ENODEV)
+            return kernel_failure(failure, r, &reason);
         if (deadline_remaining_ms(deadline) == 0)
             return fail(failure, ETIMEDOUT, "/dev/nbd%u did not get its size in time", index);
         if (deadline_poll(&pause, uevent_fd(uevents), POLLIN) == -ECANCELED)
@@ -166,24 +189,34 @@ static int wait_for_size(uint32_t index, uint64_t size, struct uevent_socket *ue
 
 /* The first open makes the kernel read the partition table; it blocks as long as the server does. */
 struct scan {
-    uint32_t index;
+    const struct nbd_device *device;
     int done_fd; /* eventfd */
     int result;
     pthread_t thread;
 };
 
+/* A file of that name, or another device's node, is not what the kernel has attached. */
+static int open_node(const struct nbd_device *device)
+{
+    char path[32];
+    struct stat st;
+    _cleanup_close_ int fd = -1;
+
+    snprintf(path, sizeof path, "/dev/nbd%u", device->index);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    return S_ISBLK(st.st_mode) && st.st_rdev == makedev(device->major, device->minor) ? 0 : -ENODEV;
+}
+
 static void *scan_open(void *opaque)
 {
     struct scan *scan = opaque;
-    char path[32];
     uint64_t one = 1;
-    int fd;
 
-    snprintf(path, sizeof path, "/dev/nbd%u", scan->index);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    scan->result = fd < 0 ? -errno : 0;
-    if (fd >= 0)
-        close(fd);
+    scan->result = open_node(scan->device);
     if (write(scan->done_fd, &one, sizeof one) < 0)
         scan->result = -errno; /* cannot happen: the counter was 0 */
     return NULL;
@@ -199,6 +232,10 @@ static int scan_verdict(uint32_t index, int waited, const struct scan *scan, str
     if (scan->result == -ENOENT)
         return fail_hint(failure, fail(failure, ENOENT, "there is no /dev/nbd%u", index),
                          "is devtmpfs mounted on /dev?");
+    if (scan->result == -ENODEV)
+        return fail_hint(
+            failure, fail(failure, ENODEV, "/dev/nbd%u is not the device that the kernel attached", index),
+            "remove what stands there in its place, and mount devtmpfs on /dev");
     if (scan->result < 0)
         return fail(failure, -scan->result, "cannot open /dev/nbd%u: %s", index, strerror(-scan->result));
     return 0;
@@ -208,11 +245,11 @@ static int scan_verdict(uint32_t index, int waited, const struct scan *scan, str
  * Opens the device once. When that fails or takes too long the device is disconnected here, since only that
  * ends the open; the thread never outlives this function.
  */
-static int scan_partitions(struct nbd_netlink *netlink, uint32_t index, const struct deadline *deadline,
-                           struct failure *failure)
+static int scan_partitions(struct nbd_netlink *netlink, const struct nbd_device *device,
+                           const struct deadline *deadline, struct failure *failure)
 {
     _cleanup_close_ int done_fd = eventfd(0, EFD_CLOEXEC);
-    struct scan scan = {.index = index, .done_fd = done_fd};
+    struct scan scan = {.device = device, .done_fd = done_fd};
     struct netlink_reason ignored;
     int waited;
 
@@ -221,10 +258,10 @@ static int scan_partitions(struct nbd_netlink *netlink, uint32_t index, const st
     if (pthread_create(&scan.thread, NULL, scan_open, &scan) != 0)
         return fail(failure, EAGAIN, "cannot start a thread");
     waited = deadline_poll(deadline, done_fd, POLLIN);
-    if (waited < 0)
-        nbd_netlink_disconnect(netlink, index, &ignored);
+    if (waited < 0 && device_still(device))
+        nbd_netlink_disconnect(netlink, device->index, &ignored);
     pthread_join(scan.thread, NULL);
-    return scan_verdict(index, waited, &scan, failure);
+    return scan_verdict(device->index, waited, &scan, failure);
 }
 
 /*
@@ -246,66 +283,55 @@ static int check_limits(const struct handover *handover, const struct nbd_device
         return 0;
     r = nbd_netlink_reconfigure(handover->netlink, &destroy, &reason);
     if (r < 0)
-        return from_kernel(failure, r, &reason);
+        return kernel_failure(failure, r, &reason);
     return fail(failure, EUCLEAN, "/dev/nbd%u keeps queue limits of an earlier server", device->index);
 }
 
-static int make_usable(const struct handover *handover, uint32_t index, const struct export *export,
+static int make_usable(const struct handover *handover, const struct connections *connections,
                        struct uevent_socket *uevents, const struct deadline *deadline,
-                       struct failure *failure)
+                       struct nbd_device *device, struct failure *failure)
 {
-    struct nbd_device device;
-    int r = wait_for_size(index, export->size, uevents, deadline, &device, failure);
+    const struct export *export = &connections->export;
+    int r = wait_for_size(export->size, uevents, deadline, device, failure);
 
     if (r == 0)
-        r = check_limits(handover, &device, export, failure);
+        r = check_limits(handover, device, export, failure);
     if (r == 0)
-        r = set_queue_limits(&device, export, failure);
+        r = limit_requests(device, export, failure);
     if (r == 0)
-        r = scan_partitions(handover->netlink, index, deadline, failure);
+        r = be_patient(handover, device, connections->count, failure);
+    if (r == 0)
+        r = scan_partitions(handover->netlink, device, deadline, failure);
+    /* Somebody may have detached it meanwhile: then the open saw an empty device, and succeeded. */
+    if (r == 0 && !device_still(device))
+        r = fail(failure, ENODEV, "/dev/nbd%u was detached by somebody else", device->index);
     return r;
 }
 
 int handover_attach(const struct handover *handover, const struct connections *connections,
-                    const struct deadline *deadline, uint32_t *index, struct failure *failure)
+                    const struct deadline *deadline, struct nbd_device *device, struct failure *failure)
 {
     _cleanup_(uevent_closep) struct uevent_socket *uevents = NULL;
     struct netlink_reason reason = {0};
     int r = uevent_open(&uevents, &reason);
 
     if (r < 0)
-        return from_kernel(failure, r, &reason);
-    r = connect_device(handover, connections, deadline, index, failure);
+        return kernel_failure(failure, r, &reason);
+    *device = (struct nbd_device){0};
+    r = connect_device(handover, connections, deadline, &device->index, failure);
     if (r < 0)
         return r;
-    r = make_usable(handover, *index, &connections->export, uevents, deadline, failure);
+    r = make_usable(handover, connections, uevents, deadline, device, failure);
     if (r < 0)
-        handover_undo(handover->netlink, *index);
+        handover_undo(device);
     return r;
 }
 
-int handover_wait_gone(uint32_t index, const struct deadline *deadline)
-{
-    for (;;) {
-        struct netlink_reason reason;
-        struct nbd_device device;
-        struct deadline pause = deadline_after(BUSY_RETRY_NS, deadline->cancel_fd);
-        int r = nbd_device_read("", index, &device, &reason);
-
-        if (r == -ENODEV || (r == 0 && !device.attached))
-            return 0;
-        if (deadline_remaining_ms(deadline) == 0)
-            return -ETIMEDOUT;
-        if (deadline_poll(&pause, -1, 0) == -ECANCELED)
-            return -ECANCELED;
-    }
-}
-
-void handover_undo(struct nbd_netlink *netlink, uint32_t index)
+void handover_undo(const struct nbd_device *device)
 {
     struct deadline deadline = deadline_after(UNDO_NS, -1);
-    struct netlink_reason ignored;
+    struct failure ignored = {0};
 
-    nbd_netlink_disconnect(netlink, index, &ignored);
-    handover_wait_gone(index, &deadline);
+    if (device_disconnect(device, &deadline, &ignored) == 0)
+        device_wait_gone(device, &deadline);
 }

@@ -12,6 +12,7 @@
 #include "deadline.h"
 #include "failure.h"
 #include "netlink/nbd.h"
+#include "netlink/sysfs.h"
 #include "protocol/dial.h"
 
 struct handover {
@@ -31,15 +32,13 @@ int handover_block_size(const struct handover *handover, const struct export *ex
 
 /*
  * CONNECT, queue limits, partitions. The deadline bounds the waits for the kernel, udev and the first reads;
- * the connections stay the caller's to release. On success *index is attached.
+ * the connections stay the caller's to release. On success *device is what is attached.
  * -EUCLEAN: the kernel's device was spoilt by an earlier server and has been destroyed; the same once more,
  * with new connections, gets a fresh one.
  */
 int handover_attach(const struct handover *handover, const struct connections *connections,
-                    const struct deadline *deadline, uint32_t *index, struct failure *failure);
+                    const struct deadline *deadline, struct nbd_device *device, struct failure *failure);
 
-/* Takes an attach back: disconnects, and waits (bounded) until the device is free. */
-void handover_undo(struct nbd_netlink *netlink, uint32_t index);
-
-/* Waits until the kernel has let go of the device (no pid in sysfs). 0, -ETIMEDOUT, -ECANCELED. */
-int handover_wait_gone(uint32_t index, const struct deadline *deadline);
+/* Takes an attach back: disconnects, unless it is over already, and waits (bounded) until the device is free.
+ */
+void handover_undo(const struct nbd_device *device);

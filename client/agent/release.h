@@ -16,5 +16,4 @@
  * -EBUSY: held; -EIO...: the flush failed, and the device stays attached; -ENODEV: not attached; -ETIMEDOUT;
  * -ECANCELED (nothing was done yet).
  */
-int device_release(struct nbd_netlink *netlink, uint32_t index, bool force, const struct deadline *deadline,
-                   struct failure *failure);
+int device_release(uint32_t index, bool force, const struct deadline *deadline, struct failure *failure);

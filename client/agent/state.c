@@ -56,7 +56,7 @@ static struct json_object *hex_bytes(const void *data, size_t size)
     return json_object_new_string(text);
 }
 
-static struct json_object *socket_to_json(const struct socket_identity *socket)
+static struct json_object *socket_to_json(const struct socket_identity *socket, pid_t relay)
 {
     struct json_object *object = json_object_new_object();
 
@@ -64,6 +64,9 @@ static struct json_object *socket_to_json(const struct socket_identity *socket)
     json_object_object_add(object, "remote", hex_bytes(&socket->remote, sizeof socket->remote));
     add_number(object, "cookie", socket->cookie);
     add_number(object, "inode", socket->inode);
+    add_number(object, "interface", socket->interface);
+    if (relay)
+        add_number(object, "relay", (uint64_t)relay);
     return object;
 }
 
@@ -79,8 +82,12 @@ static struct json_object *state_to_json(const struct device_state *state)
     add_string(object, "name", state->name);
     add_number(object, "size", state->size);
     add_number(object, "flags", state->flags);
+    add_string(object, "tls", connection_path_name(state->path));
+    add_string(object, "tls_version", state->tls.version);
+    add_string(object, "tls_cipher", state->tls.cipher);
+    add_string(object, "tls_key_exchange", state->tls.key_exchange);
     for (size_t i = 0; i < state->connections; i++)
-        json_object_array_add(sockets, socket_to_json(&state->sockets[i]));
+        json_object_array_add(sockets, socket_to_json(&state->sockets[i], state->relays[i]));
     json_object_object_add(object, "sockets", sockets);
     return object;
 }
@@ -198,10 +205,12 @@ static bool get_bytes(struct json_object *object, const char *key, void *into, s
     return true;
 }
 
-static bool socket_from_json(struct json_object *object, struct socket_identity *socket)
+static bool socket_from_json(struct json_object *object, struct socket_identity *socket, pid_t *relay)
 {
+    *relay = (pid_t)get_number(object, "relay");
     socket->cookie = get_number(object, "cookie");
     socket->inode = get_number(object, "inode");
+    socket->interface = (uint32_t)get_number(object, "interface");
     return get_bytes(object, "local", &socket->local, sizeof socket->local) &&
            get_bytes(object, "remote", &socket->remote, sizeof socket->remote);
 }
@@ -216,8 +225,29 @@ static void sockets_from_json(struct json_object *object, struct device_state *s
         return;
     count = json_object_array_length(sockets);
     for (size_t i = 0; i < count && i < NBD_MAX_CONNECTIONS; i++)
-        if (socket_from_json(json_object_array_get_idx(sockets, i), &state->sockets[state->connections]))
+        if (socket_from_json(json_object_array_get_idx(sockets, i), &state->sockets[state->connections],
+                             &state->relays[state->connections]))
             state->connections++;
+}
+
+static void get_text(struct json_object *object, const char *key, char text[static SECURE_TEXT_MAX])
+{
+    _cleanup_free_ char *value = get_string(object, key);
+
+    snprintf(text, SECURE_TEXT_MAX, "%s", value ? value : "");
+}
+
+static void tls_from_json(struct json_object *object, struct device_state *state)
+{
+    static const enum connection_path paths[] = {CONNECTION_KTLS, CONNECTION_RELAY};
+    _cleanup_free_ char *name = get_string(object, "tls");
+
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
+        if (name && strcmp(name, connection_path_name(paths[i])) == 0)
+            state->path = paths[i];
+    get_text(object, "tls_version", state->tls.version);
+    get_text(object, "tls_cipher", state->tls.cipher);
+    get_text(object, "tls_key_exchange", state->tls.key_exchange);
 }
 
 static int state_from_json(struct json_object *object, struct device_state *state)
@@ -229,6 +259,7 @@ static int state_from_json(struct json_object *object, struct device_state *stat
     state->name = get_string(object, "name");
     state->size = get_number(object, "size");
     state->flags = (uint16_t)get_number(object, "flags");
+    tls_from_json(object, state);
     sockets_from_json(object, state);
     return state->backend && state->uri && state->export_name ? 0 : -ENOENT;
 }
@@ -256,12 +287,15 @@ int device_state_read(const struct nbd_device *device, struct device_state *stat
     return r;
 }
 
-void device_state_remove(uint32_t index)
+void device_state_remove(const struct nbd_device *device)
 {
+    struct device_state state;
     char path[64];
 
-    state_path(path, sizeof path, index, "");
+    /* Another attach may have taken the device since, and written its own. */
+    if (device_state_read(device, &state) < 0)
+        return;
+    device_state_clear(&state);
+    state_path(path, sizeof path, device->index, "");
     unlink(path);
-    /* The last one out; fails while other devices have state, as it should. */
-    rmdir(STATE_FOLDER);
 }

@@ -14,6 +14,7 @@
 #include "netlink/nbd.h"
 #include "netlink/sockdiag.h"
 #include "netlink/sysfs.h"
+#include "protocol/dial.h"
 
 #define STATE_FOLDER "/run/nbdctl"
 
@@ -25,9 +26,12 @@ struct device_state {
     char *export_name;
     char *name; /* --name; NULL: none */
     uint64_t size;
-    uint16_t flags; /* transmission flags */
+    uint16_t flags;            /* transmission flags */
+    enum connection_path path; /* RELAY when it is so for any of them */
+    struct secure_info tls;    /* of all of them; empty without */
     size_t connections;
-    struct socket_identity sockets[NBD_MAX_CONNECTIONS]; /* connections of them */
+    struct socket_identity sockets[NBD_MAX_CONNECTIONS]; /* connections of them, to the server */
+    pid_t relays[NBD_MAX_CONNECTIONS];                   /* RELAY: the process of each, else 0 */
 };
 
 void device_state_clear(struct device_state *state);
@@ -36,10 +40,9 @@ void device_state_clear(struct device_state *state);
  * left behind. */
 int device_state_write(const struct device_state *state, struct failure *failure);
 
-/*
- * The state of an attached device. -ENOENT: none, or one of an earlier attach (then it is removed when
- * stale_remove is set), or not to be understood.
- */
+/* The state of an attached device. -ENOENT: none, or that of another attach, or not to be understood. */
 int device_state_read(const struct nbd_device *device, struct device_state *state);
 
-void device_state_remove(uint32_t index);
+/* Removes the state of this attach, if it is this attach's. The folder stays: another process may be about to
+ * write into it. */
+void device_state_remove(const struct nbd_device *device);

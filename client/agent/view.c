@@ -2,23 +2,52 @@
 #include "agent/view.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "agent/relay.h"
+#include "agent/kernel_failure.h"
 #include "cleanup.h"
 
-static int from_kernel(struct failure *failure, int error, const struct netlink_reason *reason)
+/* By its name too: the number may be another process's by now. */
+static bool relay_lives(pid_t pid)
 {
-    return fail_hint(failure, fail(failure, -error, "%s", reason->text), "%s", reason->hint);
+    char path[32], name[sizeof RELAY_NAME + 1] = "";
+    FILE *file;
+
+    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
+    file = fopen(path, "re");
+    if (!file)
+        return false;
+    if (!fgets(name, sizeof name, file))
+        name[0] = '\0';
+    fclose(file);
+    return strcmp(name, RELAY_NAME "\n") == 0;
+}
+
+/* The kernel knows nothing of vsock sockets by sock_diag as we ask it: there the relay is all that tells. */
+static bool is_up(const struct device_view *view, size_t i)
+{
+    const struct device_state *state = &view->state;
+
+    if (state->relays[i] && !relay_lives(state->relays[i]))
+        return false;
+    if (state->relays[i] && state->sockets[i].remote.ss_family == AF_VSOCK)
+        return true;
+    return view->socket_found[i] && view->sockets[i].established;
 }
 
 static void look_at_sockets(struct device_view *view)
 {
     for (size_t i = 0; i < view->state.connections; i++) {
         struct netlink_reason ignored;
+        int r = socket_view(&view->state.sockets[i], &view->sockets[i], &ignored);
 
-        view->socket_found[i] = socket_view(&view->state.sockets[i], &view->sockets[i], &ignored) == 0;
-        if (view->socket_found[i] && view->sockets[i].established)
-            view->connections_up++;
+        view->socket_found[i] = r == 0;
+        /* A kernel that cannot tell (no tcp_diag, no unix_diag) has not said that the link is down. */
+        view->socket_up[i] = is_up(view, i) || (r < 0 && r != -ENOENT && !view->state.relays[i]);
+        view->connections_up += view->socket_up[i];
     }
 }
 
@@ -37,7 +66,7 @@ int device_view_read(uint32_t index, struct device_view *view, struct failure *f
     *view = (struct device_view){0};
     r = nbd_device_read("", index, &view->device, &reason);
     if (r < 0)
-        return from_kernel(failure, r, &reason);
+        return kernel_failure(failure, r, &reason);
     if (!view->device.attached)
         return fail(failure, ENODEV, "/dev/nbd%u is not attached", index);
     fill(view);
@@ -57,7 +86,7 @@ int device_views(struct device_view **views, struct failure *failure)
     int attached = 0;
 
     if (count < 0)
-        return from_kernel(failure, count, &reason);
+        return kernel_failure(failure, count, &reason);
     *views = calloc(count > 0 ? (size_t)count : 1, sizeof **views);
     if (!*views)
         return fail(failure, ENOMEM, "out of memory");
@@ -87,8 +116,9 @@ const char *device_view_tls(const struct device_view *view)
 {
     if (!view->known)
         return "-";
-    for (size_t i = 0; i < view->state.connections; i++)
-        if (view->socket_found[i] && view->sockets[i].has_tls)
-            return "ktls";
-    return "none";
+    /* What is encrypted by the kernel, the kernel must confirm as long as it has the socket. */
+    for (size_t i = 0; i < view->state.connections && view->state.path == CONNECTION_KTLS; i++)
+        if (view->socket_up[i] && !view->sockets[i].has_tls)
+            return connection_path_name(CONNECTION_PLAIN);
+    return connection_path_name(view->state.path);
 }

@@ -17,7 +17,8 @@ struct device_view {
     struct device_state state; /* owned */
     size_t connections_up;
     struct socket_view sockets[NBD_MAX_CONNECTIONS]; /* state.connections of them */
-    bool socket_found[NBD_MAX_CONNECTIONS];          /* false: the kernel has closed it */
+    bool socket_found[NBD_MAX_CONNECTIONS]; /* false: it is closed, or none that the kernel tells of */
+    bool socket_up[NBD_MAX_CONNECTIONS];
 };
 
 /* -ENODEV when it is not attached. */

@@ -7,8 +7,10 @@
 #include <string.h>
 
 #include "agent/attach.h"
+#include "agent/relay.h"
 #include "cleanup.h"
 #include "commands/commands.h"
+#include "commands/unverified.h"
 #include "connection_options.h"
 #include "interrupt.h"
 #include "netlink/sysfs.h"
@@ -49,7 +51,7 @@ static const struct option_spec table[] = {
      "give up on a connection that answers a request no\nsooner (default: 0, never with one connection)", 0},
     {ID_DEAD_TIMEOUT, "dead-timeout", "T",
      "how long I/O waits for a lost server before it fails,\nor forever (default: 0, at once)", 0},
-    {ID_NAME, "name", "NAME", "names the disk: /dev/disk/by-id/nbd-NAME, list, status", 0},
+    {ID_NAME, "name", "NAME", "names the disk, in status and for the kernel", 0},
     {ID_KTLS, "ktls", "MODE",
      "who encrypts: auto (the kernel where it can, else a\nprocess), require (the kernel, or fail), no", 0},
     {ID_NO_AGENT, "no-agent", NULL, "hand over and leave no process", 0},
@@ -239,9 +241,9 @@ static void print_json(const struct attach_result *result)
     struct json_object *object = json_object_new_object();
     char device[32];
 
-    snprintf(device, sizeof device, "/dev/nbd%" PRIu32, result->index);
+    snprintf(device, sizeof device, "/dev/nbd%" PRIu32, result->device.index);
     json_object_object_add(object, "device", json_object_new_string(device));
-    json_object_object_add(object, "size", json_object_new_uint64(result->size));
+    json_object_object_add(object, "size", json_object_new_uint64(result->device.size));
     json_object_object_add(object, "read_only", json_object_new_boolean(result->read_only));
     json_object_object_add(object, "connections", json_object_new_uint64(result->connections));
     json_object_object_add(object, "tls", json_object_new_string(connection_path_name(result->path)));
@@ -254,16 +256,30 @@ static void print_json(const struct attach_result *result)
 /* A script that cannot learn the device's name could never detach it: so it is taken back. */
 static int report(const struct attach *attach, struct attach_result *result)
 {
-    struct failure failure = {0};
-
+    if (result->tail)
+        print_warning("/dev/nbd%" PRIu32 " lacks the export's last %" PRIu64
+                      " bytes: they are less than a sector",
+                      result->device.index, result->tail);
     if (attach->json)
         print_json(result);
     else
-        printf("/dev/nbd%" PRIu32 "\n", result->index);
+        printf("/dev/nbd%" PRIu32 "\n", result->device.index);
     if (finish_output() == EXIT_STATUS_DONE)
         return EXIT_STATUS_DONE;
-    attach_undo(result, &failure);
+    attach_undo(result);
     return EXIT_STATUS_FAILED;
+}
+
+/* Nobody asked for these, so they are said, once. */
+static void warn_of_relay(const struct attach *attach, const struct attach_result *result)
+{
+    if (result->relay_reason.text[0] && attach->request.ktls == KTLS_AUTO)
+        print_warning("a process (" RELAY_NAME ") stands between kernel and server: %s",
+                      result->relay_reason.text);
+    if (result->relay_weakness.text[0])
+        print_warning("a shortage of memory may hang this disk: " RELAY_NAME " %s%s%s",
+                      result->relay_weakness.text, result->relay_weakness.hint[0] ? "; " : "",
+                      result->relay_weakness.hint);
 }
 
 static int attach_and_report(struct attach *attach, char **arguments, int count)
@@ -274,12 +290,17 @@ static int attach_and_report(struct attach *attach, char **arguments, int count)
     int r = parse_arguments(attach, arguments, count, endpoints, &failure);
     int status;
 
-    for (size_t i = 0; i < attach->request.endpoints_count && r == 0; i++)
+    for (size_t i = 0; i < attach->request.endpoints_count && r == 0; i++) {
+        warn_unverified(&endpoints[i].target);
         r = endpoint_load(&endpoints[i], &failure);
+    }
     if (r == 0)
         r = attach_disk(&attach->request, &result, &failure);
     if (r == 0)
-        print_verbose("%s: %" PRIu64 " bytes, %zu connections", result.uri, result.size, result.connections);
+        print_verbose("%s: %" PRIu64 " bytes, %zu connections", result.uri, result.device.size,
+                      result.connections);
+    if (r == 0)
+        warn_of_relay(attach, &result);
     status = r < 0 ? print_failure(&failure) : report(attach, &result);
     attach_result_clear(&result);
     for (size_t i = 0; i < URIS_MAX; i++)
@@ -296,6 +317,10 @@ static int run(int argc, char **argv)
     if (options_parse(&command_attach, argc, argv, &attach, &arguments, &count, &status) == OPTIONS_EXIT)
         return status;
     cancel_fd = interrupt_catch();
+    if (cancel_fd < 0) {
+        print_error("cannot catch signals: %s", strerror(-cancel_fd));
+        return EXIT_STATUS_FAILED;
+    }
     attach.request.cancel_fd = cancel_fd;
     attach.request.connect_timeout_ns = attach.connection.connect_timeout_ns;
     attach.request.io_timeout_ns = attach.connection.io_timeout_ns;

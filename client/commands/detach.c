@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "agent/kernel_failure.h"
 #include "agent/release.h"
 #include "cleanup.h"
 #include "commands/commands.h"
@@ -30,7 +32,7 @@ static int set(void *into, int id, const char *argument, struct failure *failure
         detach->force = true;
         return 0;
     case ID_TIMEOUT:
-        if (parse_time(argument, &detach->timeout_ns) < 0)
+        if (parse_time(argument, &detach->timeout_ns) < 0 || detach->timeout_ns == 0)
             return fail(failure, EINVAL, "--timeout %s is not a time (500ms, 10, 2min)", argument);
         return 0;
     default:
@@ -62,62 +64,53 @@ const struct command command_detach = {
     .run = run,
 };
 
-static int detach_index(struct nbd_netlink *netlink, uint32_t index, const struct detach *detach,
-                        int cancel_fd)
+static int detach_index(uint32_t index, const struct detach *detach, int cancel_fd)
 {
     struct deadline deadline = deadline_after(detach->timeout_ns, cancel_fd);
     struct failure failure = {0};
 
-    if (device_release(netlink, index, detach->force, &deadline, &failure) < 0)
+    if (device_release(index, detach->force, &deadline, &failure) < 0)
         return print_failure(&failure);
     print_verbose("/dev/nbd%u is detached", index);
     return EXIT_STATUS_DONE;
 }
 
-static int kernel_failed(const struct netlink_reason *reason)
+/* A name that can never be an nbd device is wrong usage; one that is not there is a failure. */
+static int kernel_failed(int error, const struct netlink_reason *reason)
 {
     struct failure failure = {0};
 
-    return print_failure(
-        (fail_hint(&failure, fail(&failure, EIO, "%s", reason->text), "%s", reason->hint), &failure));
+    kernel_failure(&failure, error, reason);
+    if (error == -EINVAL)
+        failure.status = EXIT_STATUS_USAGE;
+    return print_failure(&failure);
 }
 
 /* Nothing attached, not even the module loaded: then all there is is detached. */
 static int detach_all(const struct detach *detach, int cancel_fd)
 {
-    _cleanup_(nbd_netlink_closep) struct nbd_netlink *netlink = NULL;
     _cleanup_free_ struct nbd_device *list = NULL;
     struct netlink_reason reason = {0};
     int count = nbd_device_list("", &list, &reason);
     int status = EXIT_STATUS_DONE;
 
     if (count < 0)
-        return kernel_failed(&reason);
-    for (int i = 0; i < count && !interrupt_pending(); i++) {
-        if (!list[i].attached)
-            continue;
-        if (!netlink && nbd_netlink_open(&netlink, false, &reason) < 0)
-            return kernel_failed(&reason);
-        if (detach_index(netlink, list[i].index, detach, cancel_fd) != EXIT_STATUS_DONE)
+        return kernel_failed(count, &reason);
+    for (int i = 0; i < count && !interrupt_pending(); i++)
+        if (list[i].attached && detach_index(list[i].index, detach, cancel_fd) != EXIT_STATUS_DONE)
             status = EXIT_STATUS_FAILED;
-    }
     return status;
 }
 
 static int detach_named(char **names, int count, const struct detach *detach, int cancel_fd)
 {
-    _cleanup_(nbd_netlink_closep) struct nbd_netlink *netlink = NULL;
-    struct netlink_reason unreachable = {0};
     int status = EXIT_STATUS_DONE;
 
-    if (nbd_netlink_open(&netlink, false, &unreachable) < 0)
-        return kernel_failed(&unreachable);
     for (int i = 0; i < count && !interrupt_pending(); i++) {
         struct netlink_reason reason = {0};
         uint32_t index;
-        int one = nbd_device_resolve("", names[i], &index, &reason) < 0
-                      ? kernel_failed(&reason)
-                      : detach_index(netlink, index, detach, cancel_fd);
+        int r = nbd_device_resolve("", names[i], &index, &reason);
+        int one = r < 0 ? kernel_failed(r, &reason) : detach_index(index, detach, cancel_fd);
 
         if (one != EXIT_STATUS_DONE)
             status = one;
@@ -138,5 +131,11 @@ static int run(int argc, char **argv)
         return EXIT_STATUS_USAGE;
     }
     cancel_fd = interrupt_catch();
-    return detach.all ? detach_all(&detach, cancel_fd) : detach_named(names, count, &detach, cancel_fd);
+    if (cancel_fd < 0) {
+        print_error("cannot catch signals: %s", strerror(-cancel_fd));
+        return EXIT_STATUS_FAILED;
+    }
+    status = detach.all ? detach_all(&detach, cancel_fd) : detach_named(names, count, &detach, cancel_fd);
+    /* Interrupted between two devices is not done either. */
+    return status == EXIT_STATUS_DONE && interrupt_pending() ? EXIT_STATUS_FAILED : status;
 }

@@ -7,6 +7,7 @@
 #include "commands/commands.h"
 #include "commands/content.h"
 #include "commands/info_print.h"
+#include "commands/unverified.h"
 #include "connection_options.h"
 #include "interrupt.h"
 #include "output.h"
@@ -292,6 +293,7 @@ static int show(struct info *info)
 {
     struct failure failure = {0};
 
+    warn_unverified(&info->endpoint.target);
     if (endpoint_load(&info->endpoint, &failure) < 0 || open_session(info, &info->session, &failure) < 0) {
         _cleanup_free_ char *uri = target_format(&info->endpoint.target);
 
@@ -314,7 +316,9 @@ static int run(int argc, char **argv)
         return status;
     if (parse_arguments(&info, arguments, count, &failure) < 0)
         return print_failure(&failure);
-    info.cancel_fd = interrupt_catch();
+    info.cancel_fd = interrupt_catch(); /* without it Ctrl-C kills, which leaves nothing here */
+    if (info.cancel_fd < 0)
+        info.cancel_fd = -1;
     info.printer = info_printer_new(info.json);
     if (!info.printer) {
         print_error("out of memory");

@@ -70,6 +70,25 @@ static void add_number(struct json_object *object, const char *key, uint64_t val
     json_object_object_add(object, key, json_object_new_uint64(value));
 }
 
+/* More than nbdinfo tells: a line, or an object, of its own; nothing without TLS. */
+static void print_tls(struct info_printer *printer, const struct session *session)
+{
+    struct json_object *object;
+    struct secure_info info;
+
+    if (!session_info_tls(session, &info))
+        return;
+    if (!printer->root) {
+        printf("tls: %s, %s, %s\n", info.version, info.cipher, info.key_exchange);
+        return;
+    }
+    object = json_object_new_object();
+    add_string(object, "version", info.version);
+    add_string(object, "cipher", info.cipher);
+    add_string(object, "key_exchange", info.key_exchange);
+    json_object_object_add(printer->root, "tls", object);
+}
+
 void info_print_server(struct info_printer *printer, const struct session *session, bool tls)
 {
     const char *protocol = session_is_fixed(session) ? "newstyle-fixed" : "newstyle";
@@ -80,10 +99,12 @@ void info_print_server(struct info_printer *printer, const struct session *sessi
     if (!printer->root) {
         printf("protocol: %s %s TLS, using %s packets\n", protocol, tls ? "with" : "without",
                packets[replies]);
+        print_tls(printer, session);
         return;
     }
     add_string(printer->root, "protocol", protocol);
     add_bool(printer->root, "TLS", tls);
+    print_tls(printer, session);
     add_bool(printer->root, "structured", replies != SESSION_SIMPLE);
     /* A key that only newer nbdinfo knows; left out where there is nothing to tell. */
     if (replies == SESSION_EXTENDED)

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/relay.h"
+#include "agent/kernel_failure.h"
 #include "agent/view.h"
 #include "cleanup.h"
 #include "commands/commands.h"
@@ -55,6 +58,20 @@ static void print_escaped(const char *label, const char *text)
     printf("  %-14s %s\n", label, shown ? shown : "?");
 }
 
+/* Who carries the connection, and how it is encrypted: the kernel's word where the kernel does it. */
+static void print_carrier(const struct device_view *view, size_t i)
+{
+    const struct secure_info *tls = &view->state.tls;
+    const struct socket_view *socket = &view->sockets[i];
+
+    if (view->state.relays[i])
+        printf(", %s%s%s%sin " RELAY_NAME " (process %d)", tls->version, tls->version[0] ? " " : "",
+               tls->cipher, tls->cipher[0] ? " " : "", (int)view->state.relays[i]);
+    else if (socket->has_tls)
+        printf(", %s %s in the kernel", tls_version_name(socket->tls_version),
+               tls_cipher_name(socket->tls_cipher));
+}
+
 static void print_socket(const struct device_view *view, size_t i)
 {
     const struct socket_identity *identity = &view->state.sockets[i];
@@ -64,17 +81,15 @@ static void print_socket(const struct device_view *view, size_t i)
     printf("  %-14s %s", i == 0 ? "connections" : "", address_text(&identity->remote, remote));
     if (identity->remote.ss_family != AF_UNIX)
         printf(" from %s", address_text(&identity->local, local));
-    if (!view->socket_found[i] || !socket->established) {
+    if (!view->socket_up[i]) {
         printf(": down\n");
         return;
     }
     printf(": up");
-    if (identity->remote.ss_family != AF_UNIX)
+    if (view->socket_found[i] && identity->remote.ss_family != AF_UNIX)
         printf(", rtt %.3f ms, %" PRIu64 " bytes sent, %" PRIu64 " received, %" PRIu32 " retransmits",
                socket->rtt_us / 1000.0, socket->bytes_sent, socket->bytes_received, socket->retransmits);
-    if (socket->has_tls)
-        printf(", %s %s in the kernel", tls_version_name(socket->tls_version),
-               tls_cipher_name(socket->tls_cipher));
+    print_carrier(view, i);
     printf("\n");
 }
 
@@ -98,7 +113,8 @@ static void print_text(const struct device_view *view)
     print_escaped("export", view->state.export_name[0] ? view->state.export_name : "(default)");
     if (view->state.name)
         print_escaped("name", view->state.name);
-    printf("  %-14s %s\n", "tls", device_view_tls(view));
+    printf("  %-14s %s%s%s\n", "tls", device_view_tls(view), view->state.tls.key_exchange[0] ? ", " : "",
+           view->state.tls.key_exchange);
     for (size_t i = 0; i < view->state.connections; i++)
         print_socket(view, i);
 }
@@ -129,7 +145,9 @@ static int find_device(char **arguments, int count, uint32_t *index, struct fail
         return only_device(index, failure);
     r = nbd_device_resolve("", arguments[0], index, &reason);
     if (r < 0)
-        fail_hint(failure, fail(failure, -r, "%s", reason.text), "%s", reason.hint);
+        kernel_failure(failure, r, &reason);
+    if (r == -EINVAL)
+        failure->status = EXIT_STATUS_USAGE;
     return r;
 }
 

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <inttypes.h>
 #include <json-c/json.h>
+#include <linux/vm_sockets.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +16,14 @@
 static void add_string(struct json_object *object, const char *key, const char *value)
 {
     json_object_object_add(object, key, value ? json_object_new_string(value) : NULL);
+}
+
+/* Another program may have put any bytes there, and JSON is UTF-8. */
+static void add_backend(struct json_object *object, const char *backend)
+{
+    _cleanup_free_ char *shown = escape_text(backend, strlen(backend), NBD_BACKEND_MAX);
+
+    add_string(object, "backend", shown && *shown ? shown : NULL);
 }
 
 static void add_number(struct json_object *object, const char *key, uint64_t value)
@@ -115,6 +124,12 @@ const char *address_text(const struct sockaddr_storage *address, char *into)
         return inet6_text(any, into);
     case AF_UNIX:
         return unix_text(any, into);
+    case AF_VSOCK: {
+        const struct sockaddr_vm *vm = any;
+
+        snprintf(into, ADDRESS_TEXT_MAX, "vsock:%u:%u", vm->svm_cid, vm->svm_port);
+        return into;
+    }
     default:
         snprintf(into, ADDRESS_TEXT_MAX, "?");
         return into;
@@ -143,13 +158,22 @@ const char *tls_cipher_name(unsigned cipher)
     }
 }
 
-static struct json_object *tls_object(const struct socket_view *socket)
+/* kTLS: as the kernel has it; a relay: as it was negotiated. NULL: not encrypted, or nobody knows any more.
+ */
+static struct json_object *tls_object(const struct device_view *view, size_t i)
 {
-    struct json_object *object = json_object_new_object();
+    const struct socket_view *socket = &view->sockets[i];
+    const struct secure_info *tls = &view->state.tls;
+    bool relayed = view->state.relays[i] != 0;
+    struct json_object *object;
 
-    add_string(object, "version", tls_version_name(socket->tls_version));
-    add_string(object, "cipher", tls_cipher_name(socket->tls_cipher));
-    add_string(object, "mode", "ktls");
+    if (relayed ? !tls->version[0] : !socket->has_tls)
+        return NULL;
+    object = json_object_new_object();
+    add_string(object, "version", relayed ? tls->version : tls_version_name(socket->tls_version));
+    add_string(object, "cipher", relayed ? tls->cipher : tls_cipher_name(socket->tls_cipher));
+    add_string(object, "key_exchange", tls->key_exchange);
+    add_string(object, "mode", connection_path_name(relayed ? CONNECTION_RELAY : CONNECTION_KTLS));
     return object;
 }
 
@@ -162,12 +186,13 @@ static struct json_object *socket_object(const struct device_view *view, size_t 
 
     add_string(object, "local", address_text(&view->state.sockets[i].local, text));
     add_string(object, "remote", address_text(&view->state.sockets[i].remote, text));
-    add_bool(object, "established", view->socket_found[i] && socket->established);
+    add_bool(object, "established", view->socket_up[i]);
     add_if_known(object, "rtt_us", tcp, socket->rtt_us);
     add_if_known(object, "bytes_sent", tcp, socket->bytes_sent);
     add_if_known(object, "bytes_received", tcp, socket->bytes_received);
     add_if_known(object, "retransmits", tcp, socket->retransmits);
-    json_object_object_add(object, "tls", socket->has_tls ? tls_object(socket) : NULL);
+    json_object_object_add(object, "tls", tls_object(view, i));
+    add_if_known(object, "relay_pid", view->state.relays[i] != 0, (uint64_t)view->state.relays[i]);
     return object;
 }
 
@@ -181,7 +206,7 @@ void print_status_json(const struct device_view *view)
     json_object_object_add(object, "sockets", sockets);
     add_number(object, "block_size", view->device.logical_block_size);
     add_number(object, "max_request_kb", view->device.max_sectors_kb);
-    add_string(object, "backend", view->device.backend[0] ? view->device.backend : NULL);
+    add_backend(object, view->device.backend);
     add_number(object, "reconnects", 0);
     json_object_object_add(object, "outage_seconds", json_object_new_double(0));
     json_object_object_add(object, "last_error", NULL);

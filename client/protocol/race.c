@@ -18,27 +18,30 @@
 #define ADDRESSES_MAX  64                  /* bounds descriptors; no server has more */
 #define ADDRESSES_TOLD 4
 
-/* A quiet peer is asked after 10 s and three times in all: one that vanished is noticed in 25 s. */
-#define KEEPALIVE_IDLE_S     10
-#define KEEPALIVE_INTERVAL_S 5
-#define KEEPALIVE_PROBES     3
+/*
+ * A quiet peer is asked after a minute and six times in all: one that vanished is noticed in two minutes. No
+ * sooner, since nothing brings a connection back that was given up: an outage that passes must find it alive.
+ */
+#define KEEPALIVE_IDLE_S     60
+#define KEEPALIVE_INTERVAL_S 10
+#define KEEPALIVE_PROBES     6
 
 /*
  * Keepalive is silent while sent data is unacknowledged; then it takes the 15 retransmissions of tcp_retries2
  * to notice, a quarter of an hour with the pauses of up to 2 min that TCP makes between them. With pauses of
- * up to 2 s it is 27 s. A server that is only slow is never cut off: also one that keeps its window closed,
- * reading nothing while its own disk hangs, answers the probes. Since Linux 6.15.
+ * up to 10 s it is two minutes. A server that is only slow is never cut off: also one that keeps its window
+ * closed, reading nothing while its own disk hangs, answers the probes. Since Linux 6.15.
  */
 #ifndef TCP_RTO_MAX_MS
 #define TCP_RTO_MAX_MS 44
 #endif
-#define RETRANSMIT_PAUSE_MS 2000
+#define RETRANSMIT_PAUSE_MS 10000
 
 /*
  * What older kernels have for it. It does cut off a peer that answers probes with a closed window all the
  * time (tcp_probe_timer), and takes the place of KEEPALIVE_PROBES, hence more patience.
  */
-#define USER_TIMEOUT_MS 60000
+#define USER_TIMEOUT_MS 120000
 
 struct attempt {
     const struct addrinfo *address;

@@ -169,7 +169,7 @@ interrupted() {
 				"$NBDCTL" detach nbd0
 			fi
 			same "$(attached)" ""
-			[ ! -e /run/nbdctl ]
+			same "$(ls -A /run/nbdctl 2>/dev/null)" ""
 		done
 	done
 }

@@ -1,8 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cmocka_all.h"
@@ -274,6 +281,93 @@ static void some_processes_do_not_count(void **state)
     assert_holder(0, HOLDER_PROCESS, "nbd1p1", "open by ? (pid 200)");
 }
 
+static void put_maps(const struct tree *tree, const char *pid, const char *command)
+{
+    char path[64];
+
+    put_process(tree, pid, command, "mnt:[1]");
+    snprintf(path, sizeof path, "proc/%s/maps", pid);
+    tree_file(tree, path,
+              "00400000-00401000 r-xp 00000000 fe:00 812                /usr/bin/cat\n"
+              "00500000-00501000 rw-p 00000000 00:00 0\n"
+              "7f0000000000-7f0000001000 rw-s 00000000 00:06 99         /dev/else where\n"
+              "7f0000002000-7f0000003000 rw-s 00000000 00:06 99         /dev/else where\n"
+              "no line\n\n"
+              "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0  [vsyscall]\n");
+    snprintf(path, sizeof path, "proc/%s/map_files/400000-401000", pid);
+    tree_link(tree, path, "../../../dev/null");
+    snprintf(path, sizeof path, "proc/%s/map_files/7f0000000000-7f0000001000", pid);
+    tree_link(tree, path, "../../../dev/elsewhere");
+}
+
+static void mappings_are_found(void **state)
+{
+    const struct tree *tree = *state;
+    char pid[16];
+
+    if (!tree_node(tree, "dev/elsewhere", 43, 33))
+        skip();
+    tree_file(tree, "dev/null", "%s", "");
+    put_maps(tree, "812", "qemu");
+    put_maps(tree, "813", "sh");
+    put_maps(tree, "814", "systemd-udevd");
+    put_maps(tree, "900", "except_pid");
+    snprintf(pid, sizeof pid, "%d", getpid());
+    put_maps(tree, pid, "ourselves");
+    tree_delete(tree, "proc/813/map_files/7f0000000000-7f0000001000");
+    assert_int_equal(holders(tree), 1);
+    assert_holder(0, HOLDER_PROCESS, "nbd1p1", "open by qemu (pid 812)");
+}
+
+/* The address is another file's in each process: only the same file is passed over. */
+static void small_mapped_addresses_are_found(void **state)
+{
+    const struct tree *tree = *state;
+
+    if (!tree_node(tree, "dev/elsewhere", 43, 33))
+        skip();
+    put_maps(tree, "812", "free");
+    put_process(tree, "813", "low", "mnt:[1]");
+    tree_file(tree, "proc/813/maps", "00400000-00401000 r--p 00000000 00:06 99 /dev/node\n");
+    tree_link(tree, "proc/813/map_files/400000-401000", "../../../dev/elsewhere");
+    tree_delete(tree, "proc/812/map_files/7f0000000000-7f0000001000");
+    assert_int_equal(holders(tree), 1);
+    assert_holder(0, HOLDER_PROCESS, "nbd1p1", "open by low (pid 813)");
+}
+
+/* The first thread has ended: /proc/PID shows nothing, but the others have it all. */
+static void threads_without_their_first_are_found(void **state)
+{
+    const struct tree *tree = *state;
+
+    if (!tree_node(tree, "dev/elsewhere", 43, 33))
+        skip();
+    put_process(tree, "812", "server) Z", "mnt:[1]");
+    tree_folder(tree, "proc/812/task/812/fd");
+    tree_link(tree, "proc/812/task/813/fd/3", "../../../../../dev/elsewhere");
+    tree_link(tree, "proc/812/task/813/ns/mnt", "mnt:[2]");
+    tree_file(tree, "proc/812/task/813/mountinfo", "23 22 43:32 / /mnt rw - ext4 d rw\n");
+    assert_int_equal(holders(tree), 0);
+    tree_file(tree, "proc/812/stat", "812 (server) Z) Z 1 1 1 0 -1 4194560 1 2 3");
+    assert_int_equal(holders(tree), 2);
+    assert_holder(0, HOLDER_MOUNT, "nbd1", "mounted on /mnt (as server) Z, pid 812, sees it)");
+    assert_holder(1, HOLDER_PROCESS, "nbd1p1", "open by server) Z (pid 812)");
+}
+
+static void other_nodes_are_not_asked_as_loop_devices(void **state)
+{
+    const struct tree *tree = *state;
+
+    tree_file(tree, "sys/block/loop3/loop/backing_file", "/var/nbd1p2\n");
+    tree_file(tree, "dev/loop3", "%s", "");
+    assert_int_equal(holders(tree), 0);
+    tree_file(tree, "sys/block/loop3/dev", "43:32\n");
+    tree_delete(tree, "dev/loop3");
+    if (!tree_node(tree, "dev/loop3", 43, 32))
+        skip();
+    assert_int_equal(holders(tree), 0);
+}
+
 static void more_holders_than_room_are_counted(void **state)
 {
     const struct tree *tree = *state;
@@ -355,6 +449,204 @@ static void the_real_proc_is_understood(void **state)
     }
 }
 
+/* ---- the machine's own /proc and loop devices, one of which stands for nbd1 ---- */
+
+struct real {
+    const struct tree *tree;
+    char root[128];
+    struct nbd_device device;
+    int fd;
+};
+
+static int make_loop(const char *backing, unsigned *number)
+{
+    int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC), file = open(backing, O_RDWR | O_CLOEXEC);
+    struct loop_config config = {.fd = (__u32)file, .info = {.lo_flags = LO_FLAGS_AUTOCLEAR}};
+    int free_loop, fd = -1;
+    char path[32];
+
+    /* Others may want the same one. */
+    for (int i = 0; i < 10 && fd < 0 && control >= 0 && file >= 0; i++) {
+        free_loop = ioctl(control, LOOP_CTL_GET_FREE);
+        snprintf(path, sizeof path, "/dev/loop%d", free_loop);
+        fd = free_loop < 0 ? -1 : open(path, O_RDWR | O_CLOEXEC);
+        if (fd >= 0 && ioctl(fd, LOOP_CONFIGURE, &config) < 0) {
+            close(fd);
+            fd = -1;
+        }
+        *number = (unsigned)free_loop;
+    }
+    close(control);
+    close(file);
+    return fd;
+}
+
+/* False where loop devices cannot be made. */
+static bool make_real(const struct tree *tree, struct real *real)
+{
+    char path[128];
+
+    *real = (struct real){.tree = tree, .device = {.index = 1, .major = LOOP_MAJOR_NUMBER}};
+    tree_file(tree, "image", "%*s", 1 << 20, "");
+    snprintf(path, sizeof path, "%s/image", tree->root);
+    real->fd = make_loop(path, &real->device.minor);
+    tree_link(tree, "real/proc", "/proc");
+    tree_link(tree, "real/dev", "/dev");
+    tree_link(tree, "real/sys", "../sys");
+    snprintf(real->root, sizeof real->root, "%s/real", tree->root);
+    return real->fd >= 0;
+}
+
+static int real_holders(const struct real *real)
+{
+    memset(list, 0, sizeof list);
+    return nbd_holders(real->root, &real->device, 0, list, ROOM, &reason);
+}
+
+/* By a node of another name, which nobody would look for. */
+static void a_loop_device_on_a_node_elsewhere_is_found(void **state)
+{
+    const struct tree *tree = *state;
+    char path[128], name[64], text[64];
+    unsigned number;
+    struct real real;
+    int fd = -1;
+
+    if (make_real(tree, &real) && tree_node(tree, "any", LOOP_MAJOR_NUMBER, real.device.minor)) {
+        snprintf(path, sizeof path, "%s/any", tree->root);
+        fd = make_loop(path, &number);
+    }
+    if (fd < 0) {
+        close(real.fd);
+        skip();
+    }
+    snprintf(name, sizeof name, "sys/block/loop%u", number);
+    snprintf(path, sizeof path, "/%s", name);
+    tree_link(tree, name, path);
+    snprintf(text, sizeof text, "held by loop%u", number);
+    assert_int_equal(real_holders(&real), 1);
+    assert_holder(0, HOLDER_DEVICE, "nbd1", text);
+    close(fd);
+    close(real.fd);
+}
+
+static pid_t start_child(const struct real *real, void (*function)(int fd))
+{
+    char path[32];
+    int ends[2];
+    char byte;
+    pid_t pid;
+
+    snprintf(path, sizeof path, "/dev/loop%u", real->device.minor);
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        close(real->fd);
+        function(open(path, O_RDWR | O_CLOEXEC));
+        close(ends[0]);
+        close(ends[1]);
+        pause();
+        _exit(0);
+    }
+    close(ends[1]);
+    assert_int_equal(read(ends[0], &byte, 1), 0);
+    close(ends[0]);
+    return pid;
+}
+
+static void check_child(const struct real *real, pid_t pid)
+{
+    char text[64];
+
+    snprintf(text, sizeof text, "open by test_netlink_ho (pid %d)", pid);
+    assert_int_equal(real_holders(real), 1);
+    assert_holder(0, HOLDER_PROCESS, "nbd1", text);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    assert_int_equal(real_holders(real), 0);
+    close(real->fd);
+}
+
+static void map_only(int fd)
+{
+    if (mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED)
+        _exit(1);
+    close(fd);
+}
+
+static void a_mapping_alone_is_found(void **state)
+{
+    struct real real;
+
+    if (!make_real(*state, &real))
+        skip();
+    check_child(&real, start_child(&real, map_only));
+}
+
+static void *wait_for_ever(void *argument)
+{
+    (void)argument;
+    for (;;)
+        pause();
+}
+
+static void leave(int fd)
+{
+    pthread_t thread;
+
+    if (pthread_create(&thread, NULL, wait_for_ever, NULL) != 0)
+        _exit(1);
+    /* What the parent waits for is closed as well. */
+    for (int i = 3; i < 64; i++)
+        if (i != fd)
+            close(i);
+    pthread_exit(NULL);
+}
+
+static void map_and_leave(int fd)
+{
+    map_only(fd);
+    leave(-1);
+}
+
+/* Until the first thread has ended: its state follows the name. */
+static void wait_headless(pid_t pid)
+{
+    char path[32], text[512];
+
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    for (int i = 0; i < 500; i++) {
+        FILE *file = fopen(path, "re");
+        bool gone = file && fgets(text, sizeof text, file) && strstr(text, ") Z ");
+
+        if (file)
+            fclose(file);
+        if (gone)
+            return;
+        usleep(10000);
+    }
+    fail();
+}
+
+static void a_process_without_its_first_thread_is_found(void **state)
+{
+    void (*const functions[])(int) = {leave, map_and_leave};
+    struct real real;
+    pid_t pid;
+
+    for (int i = 0; i < 2; i++) {
+        if (!make_real(*state, &real))
+            skip();
+        pid = start_child(&real, functions[i]);
+        wait_headless(pid);
+        check_child(&real, pid);
+        tree_delete(*state, "real/proc");
+        tree_delete(*state, "real/dev");
+        tree_delete(*state, "real/sys");
+    }
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, create, tree_remove)
 
 int main(void)
@@ -373,11 +665,18 @@ int main(void)
         TEST(devices_on_top_are_found),
         TEST(open_descriptors_are_found),
         TEST(some_processes_do_not_count),
+        TEST(mappings_are_found),
+        TEST(small_mapped_addresses_are_found),
+        TEST(threads_without_their_first_are_found),
+        TEST(other_nodes_are_not_asked_as_loop_devices),
         TEST(more_holders_than_room_are_counted),
         TEST(names_are_made_safe_and_cut),
         TEST(partitions_that_vanish_do_no_harm),
         cmocka_unit_test(mount_lines_are_taken_apart),
         TEST(the_real_proc_is_understood),
+        TEST(a_loop_device_on_a_node_elsewhere_is_found),
+        TEST(a_mapping_alone_is_found),
+        TEST(a_process_without_its_first_thread_is_found),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@
 #include <linux/unix_diag.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
@@ -458,6 +459,153 @@ static void other_descriptors_are_refused(void **state)
     close(pair[1]);
 }
 
+/* ---- destruction ---- */
+
+static void close_link(struct link *link)
+{
+    close(link->client);
+    close(link->server);
+}
+
+/* Skips only where the kernel has no such thing, or does not do it for us. */
+static void assert_destroyed(int r)
+{
+    if (r == -EOPNOTSUPP || (r == -EPERM && geteuid() != 0)) {
+        print_message("# SOCK_DESTROY: %s\n", reason.text);
+        skip();
+    }
+    if (r < 0)
+        fail_msg("%s", reason.text);
+}
+
+static void check_destruction(struct link *link)
+{
+    char byte = 0;
+
+    assert_int_equal(socket_identify(link->client, &link->identity, &reason), 0);
+    assert_destroyed(socket_destroy(&link->identity, &reason));
+    assert_int_equal(send(link->client, &byte, 1, MSG_NOSIGNAL), -1);
+    assert_int_equal(errno, ECONNABORTED);
+    assert_int_equal(recv(link->server, &byte, 1, 0), -1);
+    assert_int_equal(errno, ECONNRESET);
+    assert_int_equal(socket_destroy(&link->identity, &reason), -ENOENT);
+    assert_string_equal(reason.text, "the connection is gone");
+    close_link(link);
+}
+
+static void tcp_connections_are_broken(void **state)
+{
+    const struct sockaddr_in6 loopback = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    struct link link;
+
+    (void)state;
+    assert_true(link_v4(&link, AF_INET));
+    check_destruction(&link);
+    if (link_v4(&link, AF_INET6))
+        check_destruction(&link);
+    if (link_v6(&link, &loopback))
+        check_destruction(&link);
+}
+
+static void a_bound_connection_is_broken(void **state)
+{
+    int loopback = (int)if_nametoindex("lo");
+    struct link link;
+
+    (void)state;
+    assert_true(link_v4(&link, AF_INET));
+    if (setsockopt(link.client, SOL_SOCKET, SO_BINDTOIFINDEX, &loopback, sizeof loopback) < 0) {
+        close_link(&link);
+        skip();
+    }
+    check_destruction(&link);
+}
+
+/* Returns when it is refused, with what errno. */
+static void *send_for_ever(void *argument)
+{
+    static const char block[65536];
+    const int *fd = argument;
+
+    while (send(*fd, block, sizeof block, MSG_NOSIGNAL) > 0)
+        ;
+    return (void *)(intptr_t)errno;
+}
+
+/* What it is for: the server no longer reads, and somebody waits to send. */
+static void a_waiting_sender_is_woken(void **state)
+{
+    pthread_t thread;
+    struct link link;
+    void *error;
+    int r;
+
+    (void)state;
+    assert_true(link_v4(&link, AF_INET));
+    assert_int_equal(pthread_create(&thread, NULL, send_for_ever, &link.client), 0);
+    for (int i = 0; i < 10; i++)
+        nap();
+    assert_int_equal(pthread_tryjoin_np(thread, &error), EBUSY);
+    assert_int_equal(socket_identify(link.client, &link.identity, &reason), 0);
+    r = socket_destroy(&link.identity, &reason);
+    if (r < 0)
+        shutdown(link.client, SHUT_RDWR);
+    assert_int_equal(pthread_join(thread, &error), 0);
+    close_link(&link);
+    assert_destroyed(r);
+    assert_int_equal((intptr_t)error, ECONNABORTED);
+}
+
+/* The nbd driver's sockets with kernel TLS have another set of operations. */
+static void a_connection_with_tls_is_broken(void **state)
+{
+    struct tls12_crypto_info_aes_gcm_128 keys = {
+        .info = {.version = TLS_1_3_VERSION, .cipher_type = TLS_CIPHER_AES_GCM_128}};
+    struct link link;
+
+    (void)state;
+    assert_true(link_v4(&link, AF_INET));
+    if (setsockopt(link.client, IPPROTO_TCP, TCP_ULP, "tls", 4) < 0 ||
+        setsockopt(link.client, SOL_TLS, TLS_TX, &keys, sizeof keys) < 0) {
+        close_link(&link);
+        skip();
+    }
+    check_destruction(&link);
+}
+
+static void only_that_very_socket_is_broken(void **state)
+{
+    struct socket_identity other;
+    struct link link;
+    int r;
+
+    (void)state;
+    assert_true(link_v4(&link, AF_INET));
+    assert_int_equal(socket_identify(link.client, &link.identity, &reason), 0);
+    other = link.identity;
+    other.cookie++;
+    r = socket_destroy(&other, &reason);
+    assert_true(r == -ENOENT || r == -EOPNOTSUPP);
+    other.cookie = UINT64_MAX;
+    assert_int_equal(socket_destroy(&other, &reason), -EINVAL);
+    exchange_bytes(&link);
+    close_link(&link);
+}
+
+static void unix_sockets_cannot_be_broken(void **state)
+{
+    struct link link;
+    int pair[2];
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    link = (struct link){.client = pair[0], .server = pair[1]};
+    assert_int_equal(socket_identify(link.client, &link.identity, &reason), 0);
+    assert_int_equal(socket_destroy(&link.identity, &reason), -EOPNOTSUPP);
+    exchange_bytes(&link);
+    close_link(&link);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -476,6 +624,12 @@ int main(void)
         cmocka_unit_test(a_successor_is_not_mistaken),
         cmocka_unit_test(unix_sockets_are_seen),
         cmocka_unit_test(other_descriptors_are_refused),
+        cmocka_unit_test(tcp_connections_are_broken),
+        cmocka_unit_test(a_bound_connection_is_broken),
+        cmocka_unit_test(a_waiting_sender_is_woken),
+        cmocka_unit_test(a_connection_with_tls_is_broken),
+        cmocka_unit_test(only_that_very_socket_is_broken),
+        cmocka_unit_test(unix_sockets_cannot_be_broken),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

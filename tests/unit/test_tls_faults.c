@@ -404,7 +404,7 @@ static void test_back_pressure(void **state)
 {
     struct link link = {0};
     struct tls_reason reason;
-    size_t size = 4 * 1024 * 1024;
+    size_t size = (size_t)4 << 20;
     uint8_t *data = malloc(size);
     short events = 0;
     ssize_t n = 0;

@@ -117,7 +117,7 @@ static void make_key(struct masked *raw, struct masked *hex)
         digits[2 * i + 1] = (uint8_t) "0123456789abcdef"[key[i] & 15];
     }
     mask(raw, key, sizeof key);
-    mask(hex, digits, 2 * KEY_SIZE);
+    mask(hex, digits, sizeof digits - 1);
     explicit_bzero(key, sizeof key);
     explicit_bzero(digits, sizeof digits);
 }

@@ -352,7 +352,7 @@ int peer_echo(struct tls_session *session, int fd, const void *data, size_t size
             sent += w > 0 ? (size_t)w : 0;
             writing = sent < size ? POLLOUT : 0;
         }
-        if (n == -EAGAIN && received < size && wait_for(fd, reading | writing, until) < 0)
+        if (n == -EAGAIN && received < size && wait_for(fd, (short)(reading | writing), until) < 0)
             return -ETIMEDOUT;
     }
     return 0;

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DAY 86400
+#define DAY 86400L
 
 /* Also for what returns a count. */
 static void must(int r, const char *what)
