@@ -76,9 +76,9 @@ struct holder {
  * Who holds the disk or a partition of it: sysfs holders/ and loop devices, /proc/swaps, mounts in any mount
  * namespace that /proc shows (/proc/[pid]/mountinfo, each namespace once), and open descriptors and mappings
  * (/proc/[pid]/fd, map_files) of other processes than this one and except_pid (0: none), and not of udev's
- * probes. Count (may exceed capacity) or -errno. The kernel's own users (LIO, nvmet, ZFS, a mount namespace without a
- * process) leave no trace here: a last open with O_EXCL finds them. Without root, other users' processes are
- * passed over.
+ * probes. Count (may exceed capacity) or -errno. The kernel's own users (LIO, nvmet, ZFS, a mount namespace
+ * without a process) leave no trace here: a last open with O_EXCL finds them. Without root, other users'
+ * processes are passed over.
  */
 int nbd_holders(const char *root, const struct nbd_device *device, pid_t except_pid, struct holder *list,
                 size_t capacity, struct netlink_reason *reason);

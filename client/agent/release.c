@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/disconnect.h"
 #include "agent/flush.h"
@@ -55,8 +56,14 @@ static int check_holders(const struct nbd_device *device, pid_t except_pid, stru
 {
     struct netlink_reason reason = {0};
     char holders[HOLDERS_TEXT];
-    int count = describe_holders(device, except_pid, holders, &reason);
+    int count;
 
+    if (access("/proc/self/mountinfo", F_OK) < 0)
+        return fail_hint(
+            failure,
+            fail(failure, ENOENT, "cannot look for who uses /dev/nbd%u: /proc is not there", device->index),
+            "mount -t proc proc /proc");
+    count = describe_holders(device, except_pid, holders, &reason);
     if (count < 0)
         return kernel_failure(failure, count, &reason);
     return count > 0 ? refuse_held(device->index, holders, failure) : 0;

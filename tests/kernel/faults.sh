@@ -27,7 +27,7 @@ sizes_and_blocks() {
 	while IFS='|' read -r settings words; do
 		# shellcheck disable=SC2086 # several words
 		odd_server $settings
-		expect_failure 1 "$words" "$NBDCTL" attach "$odd"
+		expect_failure 1 "$words" "$NBDCTL" attach "$odd" nbd0
 		same "$(attached)" ""
 		odd_end
 	done <<-END
@@ -44,7 +44,7 @@ sizes_and_blocks() {
 # 64 KiB blocks: beyond what a kernel with 4 KiB pages takes before 6.13 or so; never a wrong device.
 blocks_beyond_a_page() {
 	odd_server size=1048576 blocks=65536,65536,1048576 then=error
-	if "$NBDCTL" attach "$odd" 2>"$work/err"; then
+	if "$NBDCTL" attach "$odd" nbd0 2>"$work/err"; then
 		same "$(sysfs nbd0/queue/logical_block_size)" 65536
 		"$NBDCTL" detach --force nbd0
 	else
@@ -63,20 +63,20 @@ server_that_never_answers_reads() {
 server_that_closes() {
 	odd_server then=close
 	# Seen before the handover or after it; either way a failure, or a device that is down and can be detached.
-	"$NBDCTL" attach --io-timeout 2 "$odd" || true
+	"$NBDCTL" attach --io-timeout 2 "$odd" nbd0 || true
 	"$NBDCTL" detach --all --force
 	odd_end
 }
 
 server_with_a_byte_too_many() {
 	odd_server then=extra
-	if "$NBDCTL" attach --io-timeout 2 "$odd" 2>"$work/err"; then "$NBDCTL" detach --force nbd0; fi
+	if "$NBDCTL" attach --io-timeout 2 "$odd" nbd0 2>"$work/err"; then "$NBDCTL" detach --force nbd0; fi
 	odd_end
 }
 
 server_that_fails_reads() {
 	odd_server then=error
-	"$NBDCTL" attach "$odd" # the disk is attached; that it is broken shows when it is read
+	"$NBDCTL" attach "$odd" nbd0 # the disk is attached; that it is broken shows when it is read
 	if dd if=/dev/nbd0 of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null; then return 1; fi
 	# Its flush fails, so a detach would lose data for all it knows.
 	expect_failure 1 "cannot flush" "$NBDCTL" detach nbd0
@@ -86,7 +86,7 @@ server_that_fails_reads() {
 }
 
 multi_conn_not_offered() {
-	odd_server flags=5
+	odd_server flags=0x45
 	expect_failure 1 "CAN_MULTI_CONN" "$NBDCTL" attach --connections 2 "$odd"
 	odd_end
 }
@@ -106,7 +106,7 @@ one_client_only() {
 	qemu-nbd -t -f raw -r -p 10913 "$work/one.img" &
 	local server=$!
 	wait_port 10913
-	"$NBDCTL" attach nbd://127.0.0.1:10913/ # auto copes, whatever the server says
+	"$NBDCTL" attach nbd://127.0.0.1:10913/ nbd0 # auto copes, whatever the server says
 	expect_failure 1 "in time" "$NBDCTL" attach --connect-timeout 1 nbd://127.0.0.1:10913/
 	"$NBDCTL" detach nbd0
 	kill $server
@@ -127,8 +127,8 @@ not_an_nbd_device() {
 }
 
 no_privileges() {
-	expect_failure 1 "CAP_SYS_ADMIN" setpriv --reuid=nobody --clear-groups "$NBDCTL" attach "$uri"
-	"$NBDCTL" attach "$uri"
+	expect_failure 1 "CAP_SYS_ADMIN" setpriv --reuid=nobody --clear-groups "$NBDCTL" attach "$uri" nbd0
+	"$NBDCTL" attach "$uri" nbd0
 	setpriv --reuid=nobody --clear-groups "$NBDCTL" list | grep -q "$uri"
 	setpriv --reuid=nobody --clear-groups "$NBDCTL" detach nbd0 && return 1
 	[ -e /sys/block/nbd0/pid ]
@@ -139,7 +139,7 @@ run_is_full() {
 	mkdir -p /run/nbdctl
 	mount -t tmpfs -o size=4k,nr_inodes=2 none /run/nbdctl
 	dd if=/dev/zero of=/run/nbdctl/filler bs=4k count=1 status=none
-	expect_failure 1 "/run/nbdctl" "$NBDCTL" attach "$uri"
+	expect_failure 1 "/run/nbdctl" "$NBDCTL" attach "$uri" nbd0
 	umount /run/nbdctl
 	rmdir /run/nbdctl
 }
@@ -158,7 +158,7 @@ interrupted() {
 		for signal in INT TERM; do
 			# (a background job of a script ignores SIGINT: undo that)
 			python3 -c 'import os,signal,sys; signal.signal(signal.SIGINT, signal.default_int_handler); os.execvp(sys.argv[1], sys.argv[1:])' \
-				"$NBDCTL" attach "$uri" >"$work/out" 2>/dev/null &
+				"$NBDCTL" attach "$uri" nbd0 >"$work/out" 2>/dev/null &
 			pid=$!
 			sleep "$delay"
 			kill -$signal $pid 2>/dev/null || true
@@ -175,7 +175,7 @@ interrupted() {
 }
 
 holders_are_named() {
-	"$NBDCTL" attach "$uri"
+	"$NBDCTL" attach "$uri" nbd0
 	mkfs.ext4 -q /dev/nbd0
 	mkdir -p "$work/mnt"
 	mount /dev/nbd0 "$work/mnt"
@@ -197,7 +197,7 @@ holders_are_named() {
 device_mapper_holds() {
 	modprobe -q dm-mod || true
 	[ -e /dev/mapper/control ] || { echo "no device mapper in this kernel"; return 1; }
-	"$NBDCTL" attach "$uri"
+	"$NBDCTL" attach "$uri" nbd0
 	echo "0 2048 linear /dev/nbd0 0" | dmsetup create --noudevsync held
 	expect_failure 1 "held" "$NBDCTL" detach nbd0
 	dmsetup remove --noudevsync held
@@ -205,7 +205,7 @@ device_mapper_holds() {
 }
 
 forced_while_mounted() {
-	"$NBDCTL" attach "$uri"
+	"$NBDCTL" attach "$uri" nbd0
 	mkfs.ext4 -q /dev/nbd0
 	mkdir -p "$work/mnt"
 	mount /dev/nbd0 "$work/mnt"
@@ -222,7 +222,7 @@ server_lost_with_dirty_pages() {
 	qemu-nbd -t -f raw -e 8 -p 10914 "$work/lost.img" &
 	local server=$!
 	wait_port 10914
-	"$NBDCTL" attach --dead-timeout 0 nbd://127.0.0.1:10914/
+	"$NBDCTL" attach --dead-timeout 0 nbd://127.0.0.1:10914/ nbd0
 	dd if=/dev/urandom of=/dev/nbd0 bs=1M count=1 conv=nocreat status=none
 	kill -9 $server
 	wait $server || true
@@ -238,13 +238,139 @@ detach_of_a_waiting_device() {
 	qemu-nbd -t -f raw -e 8 -p 10915 "$work/wait.img" &
 	local server=$!
 	wait_port 10915
-	"$NBDCTL" attach --dead-timeout forever nbd://127.0.0.1:10915/
+	"$NBDCTL" attach --dead-timeout forever nbd://127.0.0.1:10915/ nbd0
 	dd if=/dev/urandom of=/dev/nbd0 bs=1M count=1 conv=nocreat status=none
 	kill -9 $server
 	wait $server || true
 	expect_failure 1 "in time" "$NBDCTL" detach --timeout 1 nbd0
 	[ -e /sys/block/nbd0/pid ]
 	timeout 20 "$NBDCTL" detach --force --timeout 1 nbd0
+}
+
+# The window of a slow flush: who opens the device in it is found, and nothing is disconnected under a writer.
+writer_during_the_flush() {
+	odd_server then=store slowflush=3
+	"$NBDCTL" attach "$odd" nbd0
+	dd if=/dev/urandom of=/dev/nbd0 bs=4k count=1 conv=nocreat,notrunc status=none
+	"$NBDCTL" detach nbd0 2>"$work/err" &
+	local detach=$! status=0
+	sleep 1
+	(dd if=/dev/urandom of=/dev/nbd0 bs=4k seek=8 count=1 conv=nocreat,notrunc status=none && sleep 5) >>/dev/nbd0 &
+	local writer=$!
+	wait $detach || status=$?
+	cat "$work/err"
+	same $status 1
+	grep -q "in use" "$work/err"
+	[ -e /sys/block/nbd0/pid ]
+	wait $writer
+	"$NBDCTL" detach nbd0
+	odd_end
+}
+
+# The kernel tells of a failed write-back once; we remember.
+failed_flush_is_remembered() {
+	odd_server then=store failwrite=1
+	"$NBDCTL" attach "$odd" nbd0
+	dd if=/dev/urandom of=/dev/nbd0 bs=4k count=1 conv=nocreat,notrunc status=none
+	expect_failure 1 "cannot flush" "$NBDCTL" detach nbd0
+	expect_failure 1 "cannot flush" "$NBDCTL" detach nbd0
+	expect_failure 1 "cannot flush" "$NBDCTL" detach --all
+	[ -e /sys/block/nbd0/pid ]
+	"$NBDCTL" detach --force nbd0
+	"$NBDCTL" attach "$odd" nbd0
+	"$NBDCTL" detach nbd0 # another attach, nothing of the old one
+	odd_end
+}
+
+# DISCONNECT itself blocks in the kernel while the server reads nothing; detach must not.
+server_that_stops_reading() {
+	odd_server then=deaf "deafen=$work/deaf" size=67108864
+	"$NBDCTL" attach "$odd" nbd0
+	: >"$work/deaf"
+	dd if=/dev/zero of=/dev/nbd0 bs=1M count=32 conv=nocreat,notrunc oflag=direct status=none 2>/dev/null &
+	local writer=$! status=0
+	sleep 2
+	SECONDS=0
+	timeout -s KILL 40 "$NBDCTL" detach --force --timeout 1 nbd0 || status=$?
+	[ $SECONDS -lt 25 ]
+	[ $status -lt 2 ]
+	odd_end # (whatever was stuck comes loose)
+	wait $writer || true
+	for _ in $(seq 100); do [ -e /sys/block/nbd0/pid ] || break; sleep 0.1; done
+	same "$(attached)" ""
+	rm -rf /run/nbdctl/* "$work/deaf"
+}
+
+# With several connections the driver would kill a slow server's after 30 s; not when no timeout was asked for.
+several_connections_are_patient() {
+	"$NBDCTL" attach --connections 2 "$uri" nbd0
+	same "$(sysfs nbd0/queue/io_timeout)" 86400000
+	"$NBDCTL" detach nbd0
+}
+
+# What stands at /dev/nbdX need not be the device.
+another_thing_at_the_node() {
+	local node
+	for node in file other; do
+		rm -f /dev/nbd5
+		if [ $node = file ]; then : >/dev/nbd5; else mknod /dev/nbd5 b "$(stat -c '%t' /dev/nbd6 | sed 's/^/0x/')" "$(printf '%d' "0x$(stat -c '%T' /dev/nbd6)")"; fi
+		expect_failure 1 "is not the device" "$NBDCTL" attach "$uri" nbd5
+		same "$(attached)" ""
+	done
+	rm -f /dev/nbd5
+	mknod /dev/nbd5 b "$(cut -d: -f1 /sys/block/nbd5/dev)" "$(cut -d: -f2 /sys/block/nbd5/dev)"
+	"$NBDCTL" attach "$uri" nbd5
+	"$NBDCTL" detach nbd5
+}
+
+# Not being able to look for holders is not having found none.
+without_proc() {
+	"$NBDCTL" attach "$uri" nbd0
+	# shellcheck disable=SC2016 # the inner shell expands it
+	unshare -m sh -c 'mount -t tmpfs none /proc; "$0" detach nbd0 && exit 1; exit 0' "$NBDCTL"
+	[ -e /sys/block/nbd0/pid ]
+	"$NBDCTL" detach nbd0
+}
+
+sizes_that_are_no_sectors() {
+	odd_server size=100 then=store
+	expect_failure 1 "less than a sector" "$NBDCTL" attach "$odd" nbd0
+	odd_end
+	odd_server size=1000 then=store
+	"$NBDCTL" attach --json "$odd" nbd0 >"$work/out" 2>"$work/err"
+	grep -q "last 488 bytes" "$work/err"
+	grep -q '"size":512' "$work/out"
+	"$NBDCTL" detach nbd0
+	odd_end
+}
+
+interrupted_detach_is_not_done() {
+	local i pid status
+	for i in 0 1 2 3 4 5; do "$NBDCTL" attach "$uri" "nbd$i"; done
+	"$NBDCTL" detach nbd0 nbd1 nbd2 nbd3 nbd4 nbd5 &
+	pid=$!
+	while [ "$(attached | wc -l)" = 6 ]; do :; done
+	kill -TERM $pid
+	status=0
+	wait $pid || status=$?
+	if [ -n "$(attached)" ]; then [ $status != 0 ]; fi
+	"$NBDCTL" detach --all
+}
+
+# Two that take turns on one index: neither waits for the other's attach to end, nor removes its state.
+successor_on_the_same_index() {
+	local i other
+	for i in $(seq 6); do
+		"$NBDCTL" attach "$uri" nbd0
+		(until "$NBDCTL" -q attach "$uri" nbd0 2>/dev/null; do :; done) &
+		other=$!
+		SECONDS=0
+		"$NBDCTL" detach nbd0
+		[ $SECONDS -lt 8 ]
+		wait $other
+		"$NBDCTL" list | grep -q "$uri"
+		"$NBDCTL" detach nbd0
+	done
 }
 
 serve 10901 nbdkit -f -p 10901 memory 64M
@@ -269,4 +395,13 @@ t "device mapper" device_mapper_holds
 t "--force while mounted" forced_while_mounted
 t "the server is lost with data unwritten" server_lost_with_dirty_pages
 t "detach of a device that waits for ever" detach_of_a_waiting_device
+t "somebody writes while detach flushes" writer_during_the_flush
+t "a failed flush is remembered" failed_flush_is_remembered
+t "a server that stops reading" server_that_stops_reading
+t "several connections are patient" several_connections_are_patient
+t "another thing at the device's node" another_thing_at_the_node
+t "detach without /proc" without_proc
+t "sizes that are no sectors" sizes_that_are_no_sectors
+t "an interrupted detach of several is not done" interrupted_detach_is_not_done
+t "a successor on the same index" successor_on_the_same_index
 finish

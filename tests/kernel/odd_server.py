@@ -8,11 +8,16 @@ usage: odd_server.py PORT KEY=VALUE...
   then=close    closes after the negotiation
   then=extra    sends a byte that nobody asked for
   then=error    answers every request with EIO
+  then=store    is a disk in memory, with two faults if asked for:
+                slowflush=SECONDS before each FLUSH is answered; failwrite=N: the Nth WRITE fails with ENOSPC
+  then=deaf     answers reads until the file named by deafen=FILE exists, then reads no more from the socket
 """
 import socket
 import struct
+import os
 import sys
 import threading
+import time
 
 OPTION_REPLY = 0x3E889045565A9
 
@@ -38,6 +43,24 @@ def describe(connection, option, settings):
     reply(connection, option, 1)
 
 
+def store(connection, settings, command, cookie, offset, length):
+    disk = settings.setdefault("disk", bytearray(settings["size"]))
+    error, data = 0, b""
+    if command == 1:
+        data = receive(connection, length)
+        settings["failwrite"] -= 1
+        if settings["failwrite"] == 0:
+            error = 28
+        else:
+            disk[offset : offset + length] = data
+        data = b""
+    elif command == 0:
+        data = bytes(disk[offset : offset + length])
+    elif command == 3:
+        time.sleep(settings["slowflush"])
+    connection.sendall(struct.pack(">IIQ", 0x67446698, error, cookie) + data)
+
+
 def transmit(connection, settings):
     then = settings["then"]
     if then == "close":
@@ -45,8 +68,13 @@ def transmit(connection, settings):
     if then == "extra":
         connection.sendall(b"x")
     while True:
+        while then == "deaf" and os.path.exists(settings["deafen"]):
+            time.sleep(0.1)
         header = receive(connection, 28)
-        _, _, command, cookie, _, length = struct.unpack(">IHHQQI", header)
+        _, _, command, cookie, offset, length = struct.unpack(">IHHQQI", header)
+        if then in ("store", "deaf") and command != 2:
+            store(connection, settings, command, cookie, offset, length)
+            continue
         if command == 2:
             return
         if command == 1:
@@ -77,13 +105,14 @@ def serve(connection, settings):
 
 
 def main():
-    settings = {"size": 1 << 20, "flags": 0x105, "blocks": None, "then": "mute"}
+    settings = {"size": 1 << 20, "flags": 0x145, "blocks": None, "then": "mute", "slowflush": 0, "failwrite": 0,
+                "deafen": ""}
     for word in sys.argv[2:]:
         key, value = word.split("=", 1)
         if key == "blocks":
             settings[key] = [int(n, 0) for n in value.split(",")]
         else:
-            settings[key] = value if key == "then" else int(value, 0)
+            settings[key] = value if key in ("then", "deafen") else int(value, 0)
     listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
     while True:
         connection, _ = listener.accept()

@@ -163,7 +163,8 @@ server_goes_away() {
 	no_relay_left
 	"$NBDCTL" list | grep -q " down "
 	if dd if=/dev/nbd0 of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null; then return 1; fi
-	dmesg | grep -q "nbdctl-relay.*the server closed the connection"
+	dmesg >"$work/dmesg"
+	grep -q "nbdctl-relay.*the server closed the connection" "$work/dmesg"
 	"$NBDCTL" detach --force nbd0
 }
 

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <linux/major.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 
 #include "cmocka_all.h"
 #include "holders_scan.h"
+#include "netlink_skip.h"
 #include "netlink_tree.h"
 #include "sysfs.h"
 
@@ -203,7 +205,7 @@ static void nodes_elsewhere_are_recognised(void **state)
     const struct tree *tree = *state;
 
     if (!tree_node(tree, "dev/my disk", 43, 34))
-        skip();
+        SKIP("device nodes cannot be made");
     tree_link(tree, "dev/disk/by-id/nbd-x", "../../my disk");
     tree_file(tree, "proc/swaps", "header\n/dev/my\\040disk partition 1 0 -2\n");
     tree_file(tree, "proc/self/mountinfo", "23 22 0:9 / /m rw - btrfs /dev/disk/by-id/nbd-x rw\n");
@@ -248,7 +250,7 @@ static void open_descriptors_are_found(void **state)
     const struct tree *tree = *state;
 
     if (!tree_node(tree, "dev/elsewhere", 43, 33) || !tree_node(tree, "dev/other", 8, 33))
-        skip();
+        SKIP("device nodes cannot be made");
     put_open(tree, "812", "a) b (c");
     tree_folder(tree, "proc/sys");
     assert_int_equal(holders(tree), 1);
@@ -262,7 +264,7 @@ static void some_processes_do_not_count(void **state)
     char pid[16];
 
     if (!tree_node(tree, "dev/elsewhere", 43, 33))
-        skip();
+        SKIP("device nodes cannot be made");
     for (unsigned i = 0; i < 3; i++) {
         snprintf(pid, sizeof pid, "%u", 100 + i);
         put_open(tree, pid, udev[i]);
@@ -306,7 +308,7 @@ static void mappings_are_found(void **state)
     char pid[16];
 
     if (!tree_node(tree, "dev/elsewhere", 43, 33))
-        skip();
+        SKIP("device nodes cannot be made");
     tree_file(tree, "dev/null", "%s", "");
     put_maps(tree, "812", "qemu");
     put_maps(tree, "813", "sh");
@@ -325,7 +327,7 @@ static void small_mapped_addresses_are_found(void **state)
     const struct tree *tree = *state;
 
     if (!tree_node(tree, "dev/elsewhere", 43, 33))
-        skip();
+        SKIP("device nodes cannot be made");
     put_maps(tree, "812", "free");
     put_process(tree, "813", "low", "mnt:[1]");
     tree_file(tree, "proc/813/maps", "00400000-00401000 r--p 00000000 00:06 99 /dev/node\n");
@@ -341,7 +343,7 @@ static void threads_without_their_first_are_found(void **state)
     const struct tree *tree = *state;
 
     if (!tree_node(tree, "dev/elsewhere", 43, 33))
-        skip();
+        SKIP("device nodes cannot be made");
     put_process(tree, "812", "server) Z", "mnt:[1]");
     tree_folder(tree, "proc/812/task/812/fd");
     tree_link(tree, "proc/812/task/813/fd/3", "../../../../../dev/elsewhere");
@@ -364,7 +366,7 @@ static void other_nodes_are_not_asked_as_loop_devices(void **state)
     tree_file(tree, "sys/block/loop3/dev", "43:32\n");
     tree_delete(tree, "dev/loop3");
     if (!tree_node(tree, "dev/loop3", 43, 32))
-        skip();
+        SKIP("device nodes cannot be made");
     assert_int_equal(holders(tree), 0);
 }
 
@@ -486,7 +488,7 @@ static bool make_real(const struct tree *tree, struct real *real)
 {
     char path[128];
 
-    *real = (struct real){.tree = tree, .device = {.index = 1, .major = LOOP_MAJOR_NUMBER}};
+    *real = (struct real){.tree = tree, .device = {.index = 1, .major = LOOP_MAJOR}};
     tree_file(tree, "image", "%*s", 1 << 20, "");
     snprintf(path, sizeof path, "%s/image", tree->root);
     real->fd = make_loop(path, &real->device.minor);
@@ -508,17 +510,17 @@ static void a_loop_device_on_a_node_elsewhere_is_found(void **state)
 {
     const struct tree *tree = *state;
     char path[128], name[64], text[64];
-    unsigned number;
+    unsigned number = 0;
     struct real real;
     int fd = -1;
 
-    if (make_real(tree, &real) && tree_node(tree, "any", LOOP_MAJOR_NUMBER, real.device.minor)) {
+    if (make_real(tree, &real) && tree_node(tree, "any", LOOP_MAJOR, real.device.minor)) {
         snprintf(path, sizeof path, "%s/any", tree->root);
         fd = make_loop(path, &number);
     }
     if (fd < 0) {
         close(real.fd);
-        skip();
+        SKIP("loop devices cannot be made");
     }
     snprintf(name, sizeof name, "sys/block/loop%u", number);
     snprintf(path, sizeof path, "/%s", name);
@@ -580,15 +582,15 @@ static void a_mapping_alone_is_found(void **state)
     struct real real;
 
     if (!make_real(*state, &real))
-        skip();
+        SKIP("loop devices cannot be made");
     check_child(&real, start_child(&real, map_only));
 }
 
 static void *wait_for_ever(void *argument)
 {
-    (void)argument;
     for (;;)
         pause();
+    return argument;
 }
 
 static void leave(int fd)
@@ -637,7 +639,7 @@ static void a_process_without_its_first_thread_is_found(void **state)
 
     for (int i = 0; i < 2; i++) {
         if (!make_real(*state, &real))
-            skip();
+            SKIP("loop devices cannot be made");
         pid = start_child(&real, functions[i]);
         wait_headless(pid);
         check_child(&real, pid);
