@@ -2,6 +2,7 @@
 #include "module.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -80,20 +81,28 @@ static bool is_loaded(struct kmod_ctx *context, const char *name)
     return state == KMOD_MODULE_LIVE || state == KMOD_MODULE_BUILTIN;
 }
 
+/*
+ * An alias may name several modules of which the machine can use but one (crypto-aes: padlock_aes answers
+ * ENODEV where there is none), so one that goes in is enough.
+ */
 static int insert(struct kmod_list *list)
 {
     struct kmod_list *item;
-    int r = 0;
+    bool inserted = false;
+    int failed = 0;
 
     kmod_list_foreach(item, list)
     {
         _cleanup_(cleanup_module) struct kmod_module *module = kmod_module_get_module(item);
 
-        r = kmod_module_probe_insert_module(module, 0, NULL, NULL, NULL, NULL);
-        if (r < 0 && r != -EEXIST)
-            return r;
+        int r = kmod_module_probe_insert_module(module, 0, NULL, NULL, NULL, NULL);
+
+        if (r >= 0 || r == -EEXIST)
+            inserted = true;
+        else
+            failed = r;
     }
-    return 0;
+    return inserted ? 0 : failed;
 }
 
 int module_load(const char *name, struct netlink_reason *reason)

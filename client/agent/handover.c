@@ -27,6 +27,9 @@
 /* uevents wake us; this is for the case that one is lost. */
 #define SYSFS_RETRY_NS   (50 * NS_PER_MS)
 #define SECTOR           UINT64_C(512)
+/* Measured with scripts/bench attach; the most is what Linux 7 has by default. */
+#define REQUEST_LEAST_KB 1024
+#define REQUEST_MOST_KB  4096
 #define UNDO_NS          (5000 * NS_PER_MS)
 
 int handover_block_size(const struct handover *handover, const struct export *export, uint64_t *block_size,
@@ -126,21 +129,36 @@ static int connect_device(const struct handover *handover, const struct connecti
     return r < 0 ? r : connect_patiently(handover, &config, deadline, index, failure);
 }
 
-/* The largest request that the server and the kernel allow; the driver's default is far smaller. */
+/*
+ * The driver's default is too small before Linux 6.12, and its own most (32 MiB) far too large: a server
+ * buffers whole requests, as many as it has in flight (nbdkit: 16 for each connection), and buffered writes
+ * fell to a tenth.
+ */
+static uint32_t request_kb(const struct nbd_device *device, const struct export *export)
+{
+    uint32_t block_kb = device->logical_block_size > 1024 ? device->logical_block_size / 1024 : 1;
+    uint32_t kb = device->max_sectors_kb;
+
+    kb = kb < REQUEST_LEAST_KB ? REQUEST_LEAST_KB : kb;
+    kb = kb > REQUEST_MOST_KB ? REQUEST_MOST_KB : kb;
+    kb = kb > device->max_hw_sectors_kb ? device->max_hw_sectors_kb : kb;
+    kb = kb > export->max_payload / 1024 ? export->max_payload / 1024 : kb;
+    return kb - kb % block_kb;
+}
+
 static int limit_requests(const struct nbd_device *device, const struct export *export,
                           struct failure *failure)
 {
-    uint32_t block_kb = device->logical_block_size > 1024 ? device->logical_block_size / 1024 : 1;
-    uint32_t largest = export->max_payload / 1024;
+    uint32_t kb = request_kb(device, export);
     struct netlink_reason reason;
     int r;
 
-    if (largest > device->max_hw_sectors_kb)
-        largest = device->max_hw_sectors_kb;
-    largest -= largest % block_kb;
-    r = nbd_queue_set("", device->index, "max_sectors_kb", largest, &reason);
+    /* Newer kernels freeze the queue for every write. */
+    if (kb == device->max_sectors_kb)
+        return 0;
+    r = nbd_queue_set("", device->index, "max_sectors_kb", kb, &reason);
     /* Staying below the server's limit is a must; above the default is only faster. */
-    if (r < 0 && device->max_sectors_kb > largest)
+    if (r < 0 && device->max_sectors_kb > kb)
         return kernel_failure(failure, r, &reason);
     return 0;
 }

@@ -6,6 +6,10 @@
 NBDCTL=${NBDCTL_BIN:-nbdctl}
 # nbd-server and nbd-client, unpacked so that no service of theirs starts on this machine
 PATH=${NBDCTL_CACHE:+$NBDCTL_CACHE/nbd-tools/bin:}$PATH
+command -v "$NBDCTL" >/dev/null || {
+	echo "Bail out! no $NBDCTL: say NBDCTL_BIN=FILE"
+	exit 1
+}
 count=0
 failed=0
 work=$(mktemp -d)
