@@ -48,7 +48,7 @@ static const struct option_spec table[] = {
     {ID_BLOCK_SIZE, "block-size", "N", "logical block size (default: the server's minimum,\nat least 512)",
      'b'},
     {ID_TIMEOUT, "timeout", "T",
-     "give up on a connection that answers a request no\nsooner (default: 0, never with one connection)", 0},
+     "give up on a connection that answers a request no\nsooner (default: 0, a slow server never)", 0},
     {ID_DEAD_TIMEOUT, "dead-timeout", "T",
      "how long I/O waits for a lost server before it fails,\nor forever (default: 0, at once)", 0},
     {ID_NAME, "name", "NAME", "names the disk, in status and for the kernel", 0},
