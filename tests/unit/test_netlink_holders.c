@@ -560,12 +560,14 @@ static pid_t start_child(const struct real *real, void (*function)(int fd))
 static void check_child(const struct real *real, pid_t pid)
 {
     char text[64];
+    int r = real_holders(real);
 
-    snprintf(text, sizeof text, "open by test_netlink_ho (pid %d)", pid);
-    assert_int_equal(real_holders(real), 1);
-    assert_holder(0, HOLDER_PROCESS, "nbd1", text);
+    /* First of all, as it would outlive a test that fails. */
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
+    snprintf(text, sizeof text, "open by test_netlink_ho (pid %d)", pid);
+    assert_int_equal(r, 1);
+    assert_holder(0, HOLDER_PROCESS, "nbd1", text);
     assert_int_equal(real_holders(real), 0);
     close(real->fd);
 }
@@ -628,6 +630,7 @@ static void wait_headless(pid_t pid)
             return;
         usleep(10000);
     }
+    kill(pid, SIGKILL);
     fail();
 }
 
