@@ -505,6 +505,22 @@ static int real_holders(const struct real *real)
     return nbd_holders(real->root, &real->device, 0, list, ROOM, &reason);
 }
 
+/* With mounts by which the node would be on a server, or not: the driver would ask that, and wait. */
+static void check_remote(struct real *real)
+{
+    const struct tree *tree = real->tree;
+
+    tree_link(tree, "dev", "/dev");
+    snprintf(real->root, sizeof real->root, "%s", tree->root);
+    tree_file(tree, "proc/self/mountinfo", "22 1 0:45 / / rw - nfs4 server:/ rw\n");
+    assert_int_equal(real_holders(real), 0);
+    tree_file(tree, "proc/self/mountinfo",
+              "23 22 8:1 / /tmp rw - ext4 /dev/sda1 rw\n"
+              "22 1 0:45 / / rw - nfs4 server:/ rw\n"
+              "24 22 0:46 / /tm rw - nfs4 server:/ rw\n");
+    assert_int_equal(real_holders(real), 1);
+}
+
 /* By a node of another name, which nobody would look for. */
 static void a_loop_device_on_a_node_elsewhere_is_found(void **state)
 {
@@ -528,6 +544,7 @@ static void a_loop_device_on_a_node_elsewhere_is_found(void **state)
     snprintf(text, sizeof text, "held by loop%u", number);
     assert_int_equal(real_holders(&real), 1);
     assert_holder(0, HOLDER_DEVICE, "nbd1", text);
+    check_remote(&real);
     close(fd);
     close(real.fd);
 }
