@@ -61,11 +61,11 @@ static void test_tcp(void **state)
     assert_int_equal(option(fd, SOL_SOCKET, SO_PROTOCOL), IPPROTO_TCP);
     assert_int_equal(option(fd, IPPROTO_TCP, TCP_NODELAY), 1);
     assert_int_equal(option(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
-    assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPIDLE), 10);
-    assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPINTVL), 5);
-    assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPCNT), 3);
+    assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPIDLE), 60);
+    assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPINTVL), 10);
+    assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPCNT), 6);
     /* One of the two, never both: a user timeout cuts off servers that are only slow. */
-    assert_int_equal(option(fd, IPPROTO_TCP, TCP_RTO_MAX_MS) == 2000,
+    assert_int_equal(option(fd, IPPROTO_TCP, TCP_RTO_MAX_MS) == 10000,
                      option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT) == 0);
     assert_string_equal(failure.text, "");
     close(fd);
