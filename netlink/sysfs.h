@@ -24,7 +24,7 @@ struct nbd_device {
     uint32_t major, minor;
     uint32_t logical_block_size;
     uint32_t max_sectors_kb, max_hw_sectors_kb;
-    uint64_t write_zeroes_max; /* bytes; 0: the driver sends no WRITE_ZEROES */
+    uint64_t write_zeroes_max;         /* bytes; 0: the driver sends no WRITE_ZEROES */
     uint64_t diskseq;                  /* 0 where the kernel has none */
     char backend[NBD_BACKEND_MAX + 1]; /* backend identifier, unescaped, cut; "" when there is none */
 };
