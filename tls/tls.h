@@ -166,7 +166,7 @@ extern const char *const tls_kernel_modules[];
  */
 struct tls_bulk;
 
-#define TLS_BULK_PARTS 16
+#define TLS_BULK_PARTS 8
 
 /*
  * Of a session that is silent (tls_check_silent(), whose errors these are too); -EOPNOTSUPP: the cipher. The

@@ -14,7 +14,7 @@
 _Static_assert(RELAY_LINK_PARTS >= TLS_BULK_PARTS, "a link has room for all parts of a record batch");
 #endif
 
-#define PLAIN_SIZE 262144
+#define PLAIN_SIZE 131072
 
 struct link_kind {
     ssize_t (*read)(struct relay_link *link, const uint8_t **data, struct failure *failure);

@@ -13,7 +13,7 @@
 #include "failure.h"
 #include "protocol/channel.h"
 
-#define RELAY_LINK_PARTS 16
+#define RELAY_LINK_PARTS 8
 
 struct relay_link;
 

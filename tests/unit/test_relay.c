@@ -443,7 +443,13 @@ static void test_ciphers(void **state)
 
         start(&r);
         exchange(&r, 1 << 20);
-        end(&r);
+        shutdown(r.peer.connection.fd, SHUT_WR);
+        expect_eof(&r, true);
+        pass(&r, false, "still here");
+        relay_peer_shut(&r.peer);
+        expect_eof(&r, false);
+        expect_end(&r);
+        relay_peer_clear(&r.peer);
     }
 }
 
