@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Mappings of processes: they outlive the descriptor that they were made with. */
 #include <errno.h>
+#include <stdbool.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "holders_scan.h"
@@ -24,6 +26,19 @@ static uint64_t hash_text(const char *text)
     return hash;
 }
 
+/* "7f00-8000": two hexadecimal numbers, as the kernel writes them. */
+static bool parse_range(const char *range, uint64_t *start, uint64_t *end)
+{
+    char *rest;
+
+    *start = strtoull(range, &rest, 16);
+    if (rest == range || *rest != '-')
+        return false;
+    range = rest + 1;
+    *end = strtoull(range, &rest, 16);
+    return rest != range;
+}
+
 /* Looks at the file behind one mapping: 1: we may not. */
 static int scan_file(struct holder_scan *scan, const char *process, const char *thread, const char *range,
                      uint64_t *known, uint64_t hash)
@@ -34,7 +49,7 @@ static int scan_file(struct holder_scan *scan, const char *process, const char *
     int r;
 
     /* Without the zeros that maps has in front of small addresses. */
-    if (sscanf(range, "%" SCNx64 "-%" SCNx64, &start, &end) != 2 ||
+    if (!parse_range(range, &start, &end) ||
         ktext_path(path, sizeof path, "%s/proc/%s/map_files/%" PRIx64 "-%" PRIx64, scan->root, thread, start,
                    end) < 0)
         return 0;

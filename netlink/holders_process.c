@@ -187,8 +187,9 @@ static int scan_thread(struct holder_scan *scan, const char *process, const char
                        struct views *views)
 {
     int r = scan_view(scan, process, thread, views);
+    uint64_t pid = 0;
 
-    if (r < 0 || is_excepted(scan, atoi(process)))
+    if (r < 0 || (ktext_decimal(process, INT32_MAX, &pid) == 0 && is_excepted(scan, (pid_t)pid)))
         return r;
     r = scan_descriptors(scan, process, thread);
     if (r == 0)

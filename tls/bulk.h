@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What bulk.c and bulk_record.c share. */
+/* What bulk.c, bulk_data.c and bulk_record.c share. */
 #pragma once
 
 #include <gnutls/crypto.h>
@@ -13,6 +13,10 @@
 #define BULK_HEADER       5
 #define BULK_NONCE        12
 #define BULK_CONTROL_SIZE 512 /* far above a KeyUpdate or an alert */
+
+#define BULK_IN_SIZE    ((size_t)TLS_BULK_PARTS * (BULK_RECORD_MAX + BULK_EXPANSION + BULK_HEADER))
+#define BULK_PLAIN_SIZE ((size_t)TLS_BULK_PARTS * (BULK_RECORD_MAX + BULK_EXPANSION))
+#define BULK_OUT_SIZE   BULK_IN_SIZE
 
 #define BULK_TYPE_ALERT       21
 #define BULK_TYPE_HANDSHAKE   22
@@ -53,6 +57,19 @@ struct tls_bulk {
     uint8_t *in, *plain, *out;
     size_t in_start, in_end; /* what has come and was not opened yet */
 };
+
+/* bulk.c */
+
+/* Gives GnuTLS a record that is no data. Of the reading thread. */
+int bulk_feed(struct tls_bulk *bulk, const uint8_t *record, size_t size, struct tls_reason *reason);
+
+/* KeyUpdate: tells the peer, and writes under new keys from now on. Of the writing thread. */
+int bulk_change_keys(struct tls_bulk *bulk, struct tls_reason *reason);
+
+/* bulk_data.c */
+
+/* All of it, blocking. */
+int bulk_send(const struct tls_bulk *bulk, const uint8_t *from, size_t size, struct tls_reason *reason);
 
 /* bulk_record.c */
 

@@ -191,3 +191,9 @@ int tls_bulk_write(struct tls_bulk *bulk, size_t size, struct tls_reason *reason
 
 /* Of the writing thread: close_notify; nothing may be written afterwards. */
 void tls_bulk_bye(struct tls_bulk *bulk);
+
+/*
+ * In a forked process that has to do with nothing but this session: wipes its copy of the keys that only a
+ * handshake needs. No handshake can be done with the credentials afterwards.
+ */
+void tls_bulk_drop_secrets(struct tls_bulk *bulk);

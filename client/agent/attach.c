@@ -270,7 +270,7 @@ static int attach_once(const struct attach_request *request, struct nbd_netlink 
 {
     struct connections connections = {0};
     struct carried carried;
-    const struct target *target = NULL;
+    const struct target *target = &request->endpoints[0].target;
     int r = dial_patiently(request, &connections, &target, failure);
 
     if (r < 0)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "agent/kernel_failure.h"
 #include "agent/relay.h"
 
 static int identify(const struct connection *connection, struct socket_identity *identity,
@@ -16,7 +17,7 @@ static int identify(const struct connection *connection, struct socket_identity 
     /* vsock: its addresses are all we know of it. */
     if (r == 0 || (relayed && r == -EAFNOSUPPORT))
         return 0;
-    return fail_hint(failure, fail(failure, -r, "%s", reason.text), "%s", reason.hint);
+    return kernel_failure(failure, r, &reason);
 }
 
 int carry_connections(struct connections *connections, struct carried *carried, struct failure *failure)

@@ -42,6 +42,7 @@ static int prepare(struct relay *relay, int report_fd, struct failure *weakness,
 {
     int r = relay_detach(relay, report_fd);
 
+    relay_link_drop_secrets(relay->link);
     if (r == 0)
         r = set_blocking(relay->server_fd);
     if (r < 0)

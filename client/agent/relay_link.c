@@ -140,6 +140,11 @@ static void tls_bulk_free(struct tls_bulk *bulk)
     (void)bulk;
 }
 
+static void tls_bulk_drop_secrets(struct tls_bulk *bulk)
+{
+    (void)bulk;
+}
+
 #endif
 
 int relay_link_new(struct relay_link **ret, const struct channel *channel, struct failure *failure)
@@ -187,4 +192,10 @@ int relay_link_write(struct relay_link *link, size_t size, struct failure *failu
 void relay_link_bye(struct relay_link *link)
 {
     link->kind->bye(link);
+}
+
+void relay_link_drop_secrets(struct relay_link *link)
+{
+    if (link->tls)
+        tls_bulk_drop_secrets(link->tls);
 }

@@ -33,3 +33,7 @@ int relay_link_write(struct relay_link *link, size_t size, struct failure *failu
 
 /* Nothing more will be written: with TLS, close_notify. */
 void relay_link_bye(struct relay_link *link);
+
+/* In the relay's process: away with our copy of what only a handshake needs (the pre-shared or private key).
+ */
+void relay_link_drop_secrets(struct relay_link *link);

@@ -204,7 +204,7 @@ def print_against_nbd_client(results):
 
 def print_ciphers(results):
     first, second = CIPHERS
-    title("Ciphers, kTLS", first[:9], second[:9])
+    title(f"kTLS: {first} and {second}", "first", "second")
     for job, result in results.items():
         row(job, result[(first, "kTLS")], result[(second, "kTLS")], JOBS[job][0])
 

@@ -38,7 +38,7 @@ no_relay_left() {
 	return 1
 }
 
-# key FILTER: of the only device
+# status_json PYTHON: of the only device, d
 status_json() {
 	"$NBDCTL" status --json | python3 -c "import json, sys; d = json.load(sys.stdin); $1"
 }
@@ -127,6 +127,30 @@ process_is_fit() {
 	dd if=/dev/nbd0 of=/dev/null bs=1M count=1 iflag=direct status=none
 	"$NBDCTL" detach nbd0
 	no_relay_left
+}
+
+# A handshake's secrets are not a relay's business.
+process_has_no_secret() {
+	"$NBDCTL" attach --quiet --connections 1 "$unix"
+	python3 - "$(relays)" "$psk/keys.psk" <<-'END'
+		import sys
+		pid, path = sys.argv[1:]
+		with open(path) as file:
+		    text = file.read().strip().split(":")[1]
+		found = looked = 0
+		with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
+		    for line in maps:
+		        fields = line.split()
+		        if "rw" not in fields[1]:
+		            continue
+		        start, end = (int(number, 16) for number in fields[0].split("-"))
+		        memory.seek(start)
+		        content = memory.read(end - start)
+		        looked += len(content)
+		        found += bytes.fromhex(text) in content or text.encode() in content
+		assert looked > 1 << 20 and found == 0, (looked, found)
+	END
+	"$NBDCTL" detach nbd0
 }
 
 # It needs no memory once it runs: none is taken, whatever passes.
@@ -226,6 +250,7 @@ t "four connections, four relays" four_connections
 t "--ktls=require" required_means_required
 t "list and status tell" list_and_status_tell
 t "the process is fit for the block path" process_is_fit
+t "the process holds no key of a handshake" process_has_no_secret
 t "its memory does not grow" memory_stays
 t "the relay is killed: the device is down, and can be detached" relay_is_killed
 t "the server goes away" server_goes_away

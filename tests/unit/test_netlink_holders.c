@@ -596,7 +596,8 @@ static void map_only(int fd)
     close(fd);
 }
 
-/* Under valgrind the processes are not what they seem: it maps files by its own hand and keeps the first thread. */
+/* Under valgrind the processes are not what they seem: it maps files by its own hand and keeps the first
+ * thread. */
 static bool under_valgrind(void)
 {
     const char *preload = getenv("LD_PRELOAD");
