@@ -124,13 +124,13 @@ static bool tell(int fd, int result)
 /* The parent's next word; 0 when it has closed its end. */
 static char listen_to_parent(int fd)
 {
+    char word = '\0';
     ssize_t n;
-    char word;
 
     do
         n = read(fd, &word, 1);
     while (n < 0 && errno == EINTR);
-    return n == 1 ? word : '\0';
+    return word;
 }
 
 static _Noreturn void child(int result_fd, int command_fd, const struct job *job)

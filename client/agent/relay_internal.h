@@ -4,6 +4,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "agent/relay_link.h"
@@ -15,7 +16,8 @@ struct relay {
     struct relay_link *link;
     int log_fd; /* /dev/kmsg; -1: none */
 
-    int done_fd; /* an eventfd: the server's direction has ended */
+    int done_fd;          /* an eventfd: the server's direction has ended */
+    atomic_bool farewell; /* the kernel has said NBD_CMD_DISC: the server will end, and should */
     pthread_mutex_t lock;
     struct failure failure; /* what ended the link, when it was not the kernel; under the lock */
 };

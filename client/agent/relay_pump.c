@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "agent/relay.h"
+#include "protocol/wire.h"
 
 #define GRACE_MS 700
 
@@ -61,6 +62,19 @@ static int write_kernel(const struct relay *relay, const uint8_t *data, size_t s
     return 0;
 }
 
+/* Only for the log. One that lies across two parts is missed; it comes alone. */
+static bool ends_with_farewell(const struct iovec *parts, size_t size)
+{
+    const uint8_t *request;
+
+    for (; size > parts->iov_len; parts++)
+        size -= parts->iov_len;
+    if (size < NBD_REQUEST_SIZE)
+        return false;
+    request = (const uint8_t *)parts->iov_base + size - NBD_REQUEST_SIZE;
+    return be32_get(request) == NBD_REQUEST_MAGIC && be16_get(request + 6) == NBD_CMD_DISC;
+}
+
 static void *to_server(void *opaque)
 {
     struct relay *relay = opaque;
@@ -75,6 +89,8 @@ static void *to_server(void *opaque)
         /* A reset too is the kernel letting go: of answers that it did not wait for. */
         if (n <= 0)
             break;
+        if (ends_with_farewell(parts, (size_t)n))
+            atomic_store(&relay->farewell, true);
         if (relay_link_write(relay->link, (size_t)n, &failure) < 0) {
             link_failed(relay, &failure);
             /* Ends the other thread, once it has passed on what has come. */
@@ -171,5 +187,6 @@ void relay_pump_wait(struct relay *relay)
         return;
     }
     shutdown(relay->kernel_fd, SHUT_RDWR);
-    say_why(relay);
+    if (!atomic_load(&relay->farewell))
+        say_why(relay);
 }
