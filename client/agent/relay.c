@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "agent/process.h"
 #include "agent/relay_internal.h"
 #include "cleanup.h"
 
@@ -40,17 +40,19 @@ static int set_blocking(int fd)
 
 static int prepare(struct relay *relay, int report_fd, struct failure *weakness, struct failure *failure)
 {
-    int r = relay_detach(relay, report_fd);
+    const int kept[] = {relay->kernel_fd, relay->server_fd, report_fd};
+    int r = process_detach(RELAY_NAME, kept, sizeof kept / sizeof kept[0]);
 
     relay_link_drop_secrets(relay->link);
     if (r == 0)
         r = set_blocking(relay->server_fd);
     if (r < 0)
         return fail(failure, -r, "cannot detach the relay: %s", strerror(-r));
-    relay_harden(weakness);
+    relay->log_fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+    process_harden(weakness);
     r = relay_pump_start(relay, failure);
     if (r == 0)
-        relay_lock_memory(weakness);
+        process_lock_memory(weakness);
     return r;
 }
 
@@ -64,24 +66,6 @@ static _Noreturn void run(struct relay *relay, int report_fd)
     close(report_fd);
     relay_pump_wait(relay);
     _exit(0);
-}
-
-/* The first child only makes the second one nobody's: it outlives us, and is not ours to reap. */
-static _Noreturn void split_off(struct relay *relay, int report_fd)
-{
-    pid_t pid;
-
-    setsid();
-    pid = fork();
-    if (pid == 0)
-        run(relay, report_fd);
-    _exit(pid < 0);
-}
-
-static void reap(pid_t pid)
-{
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-        continue;
 }
 
 static int read_report(int fd, pid_t *pid, struct failure *weakness, struct failure *failure)
@@ -109,20 +93,18 @@ static int start_process(struct relay *relay, int kernel_end, pid_t *pid, struct
 
     if (pipe2(report, O_CLOEXEC) < 0)
         return fail(failure, errno, "cannot make a pipe: %s", strerror(errno));
-    child = fork();
+    child = process_split();
     if (child == 0) {
         /* While we held it the driver's end would never look closed. */
         close(kernel_end);
         close(report[0]);
-        split_off(relay, report[1]);
+        run(relay, report[1]);
     }
     close(report[1]);
-    if (child < 0) {
-        r = fail(failure, errno, "cannot start a process: %s", strerror(errno));
-    } else {
-        reap(child);
+    if (child < 0)
+        r = fail(failure, (int)-child, "cannot start a process: %s", strerror((int)-child));
+    else
         r = read_report(report[0], pid, weakness, failure);
-    }
     close(report[0]);
     return r;
 }

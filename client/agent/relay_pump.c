@@ -23,6 +23,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "agent/process.h"
 #include "agent/relay.h"
 #include "protocol/wire.h"
 
@@ -81,7 +82,7 @@ static void *to_server(void *opaque)
     struct iovec parts[RELAY_LINK_PARTS];
     struct failure failure;
 
-    relay_prefault();
+    process_prefault();
     for (;;) {
         size_t count = relay_link_room(relay->link, parts);
         ssize_t n = read_kernel(relay, parts, count);
@@ -112,7 +113,7 @@ static void *to_kernel(void *opaque)
     uint64_t one = 1;
     ssize_t n;
 
-    relay_prefault();
+    process_prefault();
     while ((n = relay_link_read(relay->link, &data, &failure)) > 0)
         if (wanted)
             wanted = write_kernel(relay, data, (size_t)n) == 0;
@@ -133,7 +134,7 @@ static int start_thread(void *(*run)(void *), struct relay *relay)
 
     if (r != 0)
         return -r;
-    pthread_attr_setstacksize(&attributes, RELAY_STACK_SIZE);
+    pthread_attr_setstacksize(&attributes, PROCESS_STACK_SIZE);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     r = pthread_create(&thread, &attributes, run, relay);
     pthread_attr_destroy(&attributes);

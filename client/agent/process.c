@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "agent/process.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -10,10 +12,8 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
-
-#include "agent/relay.h"
-#include "agent/relay_internal.h"
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
@@ -21,7 +21,7 @@
 
 /* What GnuTLS may want for a change of keys, many times over. */
 #define HEAP_SIZE  262144
-#define STACK_USED (RELAY_STACK_SIZE / 4)
+#define STACK_USED (PROCESS_STACK_SIZE / 4)
 
 static void ignore_signals(void)
 {
@@ -73,17 +73,14 @@ static void fill_standard_streams(void)
         close(fd);
 }
 
-int relay_detach(struct relay *relay, int kept_fd)
+int process_detach(const char *name, const int *kept, size_t count)
 {
-    const int kept[] = {relay->kernel_fd, relay->server_fd, kept_fd};
-
-    prctl(PR_SET_NAME, RELAY_NAME);
+    prctl(PR_SET_NAME, name);
     ignore_signals();
     umask(077);
-    if (chdir("/") < 0 || close_others(kept, sizeof kept / sizeof kept[0]) < 0)
+    if (chdir("/") < 0 || close_others(kept, count) < 0)
         return -errno;
     fill_standard_streams();
-    relay->log_fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC | O_NONBLOCK);
     return 0;
 }
 
@@ -111,7 +108,7 @@ static void tame_heap(void)
 #endif
 }
 
-void relay_prefault(void)
+void process_prefault(void)
 {
     volatile char stack[STACK_USED];
     void *heap = malloc(HEAP_SIZE);
@@ -124,7 +121,7 @@ void relay_prefault(void)
     free(heap);
 }
 
-/* Memory for the relay must not be won by writing to the disk that it carries. */
+/* Memory for us must not be won by writing to the disk that we carry or bring back. */
 static void become_io_flusher(struct failure *weakness)
 {
     if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0 && errno != EINVAL) /* EINVAL: before Linux 5.6 */
@@ -132,19 +129,19 @@ static void become_io_flusher(struct failure *weakness)
                   "allow CAP_SYS_RESOURCE");
 }
 
-void relay_harden(struct failure *weakness)
+void process_harden(struct failure *weakness)
 {
     const struct rlimit none = {0, 0};
 
     protect_from_oom();
     setrlimit(RLIMIT_CORE, &none);
-    prctl(PR_SET_DUMPABLE, 0); /* the session's keys are in our memory */
+    prctl(PR_SET_DUMPABLE, 0); /* keys are in our memory */
     tame_heap();
     become_io_flusher(weakness);
-    relay_prefault();
+    process_prefault();
 }
 
-void relay_lock_memory(struct failure *weakness)
+void process_lock_memory(struct failure *weakness)
 {
     const struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
 
@@ -152,4 +149,25 @@ void relay_lock_memory(struct failure *weakness)
     if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
         fail_hint(weakness, fail(weakness, errno, "cannot lock its memory: %s", strerror(errno)),
                   "allow CAP_IPC_LOCK");
+}
+
+/* The first child only makes the second one nobody's: it outlives us, and is not ours to reap. */
+pid_t process_split(void)
+{
+    pid_t child = fork();
+    int status;
+
+    if (child == 0) {
+        setsid();
+        child = fork();
+        if (child == 0)
+            return 0;
+        _exit(child < 0);
+    }
+    if (child < 0)
+        return -errno;
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return -errno;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? child : -EAGAIN;
 }
