@@ -9,6 +9,7 @@
 #include "agent/carry.h"
 #include "agent/handover.h"
 #include "agent/kernel_failure.h"
+#include "agent/servers.h"
 #include "agent/state.h"
 #include "cleanup.h"
 #include "netlink/module.h"
@@ -75,90 +76,29 @@ static int make_backend(const struct target *target, const char *name, char *bac
     return 0;
 }
 
-static int dial_endpoint(const struct attach_request *request, const struct deadline *patience,
-                         const struct endpoint *endpoint, struct connections *connections,
-                         struct failure *failure)
-{
-    struct deadline deadline = deadline_after(request->connect_timeout_ns, request->cancel_fd);
-    _cleanup_free_ char *uri = NULL;
-    int r;
-
-    /* Waiting bounds each attempt too; without --wait each server has its whole time. */
-    if (request->wait_ns > 0 && deadline.at_ns > patience->at_ns)
-        deadline.at_ns = patience->at_ns;
-    r = dial(endpoint, request->connections, request->ktls, &deadline, connections, failure);
-
-    if (r == 0)
-        return 0;
-    uri = target_format(&endpoint->target);
-    return fail_within(failure, r, "%s", uri ? uri : "?");
-}
-
-/* What passes by itself when the server, or the route to it, comes up. */
-static bool worth_waiting(int error)
-{
-    switch (-error) {
-    case ECONNREFUSED:
-    case ECONNRESET:
-    case ECONNABORTED:
-    case ENETUNREACH:
-    case EHOSTUNREACH:
-    case ENETDOWN:
-    case EHOSTDOWN:
-    case EADDRNOTAVAIL:
-    case ETIMEDOUT:
-    case ENOENT: /* the unix socket, or the export, is not there yet */
-    case ENXIO:  /* nor the name */
-    case EBUSY:
-    case EAGAIN:
-    case ESHUTDOWN:
-    case EPIPE:
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* In the order given: the first that answers is taken. Which one is told by *found. */
-static int dial_first(const struct attach_request *request, const struct deadline *patience,
-                      struct connections *connections, const struct target **found, bool *wait,
-                      struct failure *failure)
-{
-    struct failure one = {0};
-    int first = 0;
-
-    *wait = false;
-    for (size_t i = 0; i < request->endpoints_count; i++) {
-        int r;
-
-        *found = &request->endpoints[i].target;
-        r = dial_endpoint(request, patience, &request->endpoints[i], connections, &one);
-        if (r == 0)
-            return 0;
-        *wait |= worth_waiting(r);
-        /* The first server's reason is told, unless a later one is the wrong disk: that is worth more. */
-        if (first == 0 || r == -ECANCELED || one.status == EXIT_STATUS_IDENTITY) {
-            *failure = one;
-            first = r;
-        }
-        if (r == -ECANCELED)
-            return r;
-    }
-    return first;
-}
-
 static int dial_patiently(const struct attach_request *request, struct connections *connections,
                           const struct target **found, struct failure *failure)
 {
     struct deadline patience = deadline_after(request->wait_ns, request->cancel_fd);
+    const struct servers servers = {
+        .endpoints = request->endpoints,
+        .count = request->endpoints_count,
+        .connections = request->connections,
+        .ktls = request->ktls,
+        .connect_timeout_ns = request->connect_timeout_ns,
+        /* Without --wait each server has its whole time. */
+        .patience = request->wait_ns > 0 ? &patience : NULL,
+        .cancel_fd = request->cancel_fd,
+    };
     uint64_t pause_ns = WAIT_FIRST_NS;
-    bool wait;
+    struct served served;
 
     for (;;) {
         struct deadline pause = deadline_after(pause_ns, request->cancel_fd);
-        int r = dial_first(request, &patience, connections, found, &wait, failure);
+        int r = servers_dial(&servers, connections, &served, failure);
 
-        if (r == 0 || r == -ECANCELED || !wait || deadline_remaining_ms(&patience) == 0)
+        *found = &request->endpoints[served.server].target;
+        if (r == 0 || r == -ECANCELED || !served.worth_waiting || deadline_remaining_ms(&patience) == 0)
             return r;
         if (pause.at_ns > patience.at_ns)
             pause.at_ns = patience.at_ns;
