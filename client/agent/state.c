@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/json_fields.h"
 #include "cleanup.h"
 
 #define STATE_MAX_SIZE 65536 /* far above what we write; a longer file is not ours */
@@ -23,12 +24,6 @@ void device_state_clear(struct device_state *state)
     free(state->name);
     *state = (struct device_state){0};
 }
-
-static void cleanup_json(struct json_object **object)
-{
-    json_object_put(*object);
-}
-#define _cleanup_json_ _cleanup_(cleanup_json)
 
 static void state_path(char *path, size_t size, uint32_t index, const char *suffix)
 {
@@ -76,6 +71,7 @@ static struct json_object *state_to_json(const struct device_state *state)
     struct json_object *sockets = json_object_new_array();
 
     add_number(object, "pid", (uint64_t)state->pid);
+    add_number(object, "agent_pid", (uint64_t)state->agent_pid);
     add_string(object, "backend", state->backend);
     add_string(object, "uri", state->uri);
     add_string(object, "export", state->export_name);
@@ -253,6 +249,7 @@ static void tls_from_json(struct json_object *object, struct device_state *state
 static int state_from_json(struct json_object *object, struct device_state *state)
 {
     state->pid = (pid_t)get_number(object, "pid");
+    state->agent_pid = (pid_t)get_number(object, "agent_pid");
     state->backend = get_string(object, "backend");
     state->uri = get_string(object, "uri");
     state->export_name = get_string(object, "export");

@@ -20,9 +20,10 @@
 
 struct device_state {
     uint32_t index;
-    pid_t pid;     /* as sysfs has it: which attach this is */
-    char *backend; /* backend identifier, likewise */
-    char *uri;     /* canonical, of the server in use; owned, as are all strings */
+    pid_t pid;       /* as sysfs has it: which attach this is */
+    pid_t agent_pid; /* the process that stays beside it; it may be gone. 0: none */
+    char *backend;   /* backend identifier, likewise */
+    char *uri;       /* canonical, of the server in use; owned, as are all strings */
     char *export_name;
     char *name; /* --name; NULL: none */
     uint64_t size;

@@ -2,6 +2,7 @@
 #include "agent/view.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,9 @@
 #include "agent/relay.h"
 #include "agent/kernel_failure.h"
 #include "cleanup.h"
+
+/* For all devices together: an agent that is stuck must not hold up the list. */
+#define AGENT_PATIENCE_NS UINT64_C(1000000000)
 
 /* By its name too: the number may be another process's by now. */
 static bool relay_lives(pid_t pid)
@@ -51,15 +55,18 @@ static void look_at_sockets(struct device_view *view)
     }
 }
 
-static void fill(struct device_view *view)
+static void fill(struct device_view *view, const struct deadline *deadline)
 {
     view->known = device_state_read(&view->device, &view->state) == 0;
-    if (view->known)
-        look_at_sockets(view);
+    if (!view->known)
+        return;
+    view->has_agent = agent_view_read(view->device.index, deadline, &view->agent) == 0;
+    look_at_sockets(view);
 }
 
 int device_view_read(uint32_t index, struct device_view *view, struct failure *failure)
 {
+    struct deadline deadline = deadline_after(AGENT_PATIENCE_NS, -1);
     struct netlink_reason reason = {0};
     int r;
 
@@ -69,19 +76,21 @@ int device_view_read(uint32_t index, struct device_view *view, struct failure *f
         return kernel_failure(failure, r, &reason);
     if (!view->device.attached)
         return fail(failure, ENODEV, "/dev/nbd%u is not attached", index);
-    fill(view);
+    fill(view, &deadline);
     return 0;
 }
 
 void device_view_clear(struct device_view *view)
 {
     device_state_clear(&view->state);
+    agent_view_clear(&view->agent);
 }
 
 int device_views(struct device_view **views, struct failure *failure)
 {
     _cleanup_free_ struct nbd_device *devices = NULL;
     struct netlink_reason reason = {0};
+    struct deadline deadline = deadline_after(AGENT_PATIENCE_NS, -1);
     int count = nbd_device_list("", &devices, &reason);
     int attached = 0;
 
@@ -94,7 +103,7 @@ int device_views(struct device_view **views, struct failure *failure)
         if (!devices[i].attached)
             continue;
         (*views)[attached].device = devices[i];
-        fill(&(*views)[attached++]);
+        fill(&(*views)[attached++], &deadline);
     }
     return attached;
 }
@@ -108,8 +117,25 @@ void device_views_free(struct device_view *views, size_t count)
 
 const char *device_view_state(const struct device_view *view)
 {
+    if (view->has_agent)
+        return agent_link_name(view->agent.link);
     /* Of a device that is not ours only so much is known: the kernel has not let go of it. */
     return !view->known || view->connections_up > 0 ? "up" : "down";
+}
+
+pid_t device_view_agent(const struct device_view *view)
+{
+    pid_t pid = view->known ? view->state.agent_pid : 0;
+
+    if (view->has_agent)
+        return view->agent.pid;
+    /* EPERM: it lives, and is not ours to signal. */
+    return pid > 0 && (kill(pid, 0) == 0 || errno == EPERM) ? pid : 0;
+}
+
+const char *device_view_uri(const struct device_view *view)
+{
+    return view->has_agent && view->agent.uri ? view->agent.uri : view->state.uri;
 }
 
 const char *device_view_tls(const struct device_view *view)

@@ -2,11 +2,13 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "agent/view.h"
 #include "cleanup.h"
 #include "commands/commands.h"
 #include "commands/view_json.h"
+#include "escape.h"
 #include "output.h"
 
 struct list {
@@ -43,8 +45,16 @@ const struct command command_list = {
     .run = run,
 };
 
+static char *shown_uri(const struct device_view *view)
+{
+    const char *uri = device_view_uri(view);
+
+    return uri ? escape_text(uri, strlen(uri), 4096) : strdup("(attached by another program)");
+}
+
 static void print_row(const struct device_view *view)
 {
+    _cleanup_free_ char *uri = shown_uri(view);
     char device[32], size[HUMAN_SIZE_MAX], connections[32];
 
     snprintf(device, sizeof device, "/dev/nbd%" PRIu32, view->device.index);
@@ -54,7 +64,7 @@ static void print_row(const struct device_view *view)
         snprintf(connections, sizeof connections, "-");
     printf("%-12s %6s  %-2s  %-12s %5s  %-5s %s\n", device, human_size(view->device.size, size),
            view->device.read_only ? "ro" : "rw", device_view_state(view), connections, device_view_tls(view),
-           view->known ? view->state.uri : "(attached by another program)");
+           uri ? uri : "?");
 }
 
 static void print_table(const struct device_view *views, size_t count)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/relay.h"
 #include "agent/kernel_failure.h"
@@ -93,6 +94,24 @@ static void print_socket(const struct device_view *view, size_t i)
     printf("\n");
 }
 
+static void print_agent(const struct device_view *view)
+{
+    _cleanup_free_ char *error = NULL;
+    pid_t pid = device_view_agent(view);
+
+    if (!pid)
+        return;
+    printf("  %-14s process %d", "agent", (int)pid);
+    if (!view->has_agent) {
+        printf("%s\n", geteuid() == 0 ? ", does not answer" : ""); /* others may not ask */
+        return;
+    }
+    printf(", %" PRIu64 " reconnects, %.1f s of outage", view->agent.reconnects, view->agent.outage_seconds);
+    if (view->agent.last_error)
+        error = escape_text(view->agent.last_error, strlen(view->agent.last_error), 1024);
+    printf("%s%s\n", error ? ", last error: " : "", error ? error : "");
+}
+
 static void print_text(const struct device_view *view)
 {
     char size[HUMAN_SIZE_MAX];
@@ -109,12 +128,13 @@ static void print_text(const struct device_view *view)
         printf("  %-14s another program (process %d)\n", "attached by", (int)view->device.pid);
         return;
     }
-    print_escaped("uri", view->state.uri);
+    print_escaped("uri", device_view_uri(view));
     print_escaped("export", view->state.export_name[0] ? view->state.export_name : "(default)");
     if (view->state.name)
         print_escaped("name", view->state.name);
     printf("  %-14s %s%s%s\n", "tls", device_view_tls(view), view->state.tls.key_exchange[0] ? ", " : "",
            view->state.tls.key_exchange);
+    print_agent(view);
     for (size_t i = 0; i < view->state.connections; i++)
         print_socket(view, i);
 }

@@ -55,10 +55,10 @@ static struct json_object *device_object(const struct device_view *view)
     add_if_known(object, "connections", view->known, view->state.connections);
     add_if_known(object, "connections_up", view->known, view->connections_up);
     add_string(object, "tls", view->known ? device_view_tls(view) : NULL);
-    add_string(object, "uri", view->known ? view->state.uri : NULL);
+    add_string(object, "uri", device_view_uri(view));
     add_string(object, "export", view->known ? view->state.export_name : NULL);
     add_string(object, "name", view->known ? view->state.name : NULL);
-    json_object_object_add(object, "agent_pid", NULL);
+    add_if_known(object, "agent_pid", device_view_agent(view) != 0, (uint64_t)device_view_agent(view));
     return object;
 }
 
@@ -207,9 +207,9 @@ void print_status_json(const struct device_view *view)
     add_number(object, "block_size", view->device.logical_block_size);
     add_number(object, "max_request_kb", view->device.max_sectors_kb);
     add_backend(object, view->device.backend);
-    add_number(object, "reconnects", 0);
-    json_object_object_add(object, "outage_seconds", json_object_new_double(0));
-    json_object_object_add(object, "last_error", NULL);
+    add_number(object, "reconnects", view->agent.reconnects);
+    json_object_object_add(object, "outage_seconds", json_object_new_double(view->agent.outage_seconds));
+    add_string(object, "last_error", view->agent.last_error);
     json_object_object_add(object, "bitmaps", json_object_new_array());
     print(object);
 }
