@@ -15,7 +15,7 @@
 struct globals globals;
 
 const struct command *const commands[] = {
-    &command_attach, &command_detach, &command_list, &command_status, &command_info, NULL,
+    &command_attach, &command_detach, &command_list, &command_status, &command_watch, &command_info, NULL,
 };
 
 static void print_usage(FILE *to)

@@ -8,3 +8,4 @@ extern const struct command command_detach;
 extern const struct command command_list;
 extern const struct command command_status;
 extern const struct command command_info;
+extern const struct command command_watch;

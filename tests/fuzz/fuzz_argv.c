@@ -17,9 +17,9 @@
 
 struct globals globals = {.quiet = true};
 const struct command *const commands[] = {
-    &command_attach, &command_detach, &command_list, &command_status, &command_info, NULL,
+    &command_attach, &command_detach, &command_list, &command_status, &command_info, &command_watch, NULL,
 };
-#define COMMANDS 5
+#define COMMANDS 6
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -25,7 +25,7 @@ def commands():
     """Those that --help lists."""
     text = nbdctl("--help").worked()
     names = re.findall(r"^  (\S+)  +\S", text.split("Commands:\n")[1], re.MULTILINE)
-    check({"attach", "detach", "list", "status", "info"} <= set(names), f"commands: {names}")
+    check({"attach", "detach", "list", "status", "watch", "info"} <= set(names), f"commands: {names}")
     return names
 
 
@@ -92,6 +92,9 @@ USAGE_ERRORS = {
     "detach nothing": (["detach"], "detach: .*--all"),
     "detach all and one": (["detach", "--all", "nbd0"], "detach: .*--all"),
     "status of two": (["status", "nbd0", "nbd1"], "argument 'nbd1' is one too many"),
+    "watch nothing": (["watch"], "watch: DEVICE is missing"),
+    "watch two": (["watch", "nbd0", "nbd1"], "argument 'nbd1' is one too many"),
+    "watch what is no device": (["watch", "sda"], "sda"),
     "list with an argument": (["list", "nbd0"], "argument 'nbd0' is one too many"),
 }
 BAD_TIMES = ["", "x", "-1", "1x", "1m", "s", "1 s", " 1", "1.", ".5", "1e3", "0x10", "99999999999999999999", "99999999999h"]
