@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/adopt.h"
 #include "agent/carry.h"
 #include "agent/handover.h"
 #include "agent/kernel_failure.h"
@@ -33,7 +34,8 @@ bool attach_name_valid(const char *name)
 
 void attach_result_clear(struct attach_result *result)
 {
-    free(result->uri);
+    connections_release(&result->connections);
+    device_state_clear(&result->state);
     *result = (struct attach_result){0};
 }
 
@@ -77,7 +79,7 @@ static int make_backend(const struct target *target, const char *name, char *bac
 }
 
 static int dial_patiently(const struct attach_request *request, struct connections *connections,
-                          const struct target **found, struct failure *failure)
+                          size_t *found, struct failure *failure)
 {
     struct deadline patience = deadline_after(request->wait_ns, request->cancel_fd);
     const struct servers servers = {
@@ -97,7 +99,7 @@ static int dial_patiently(const struct attach_request *request, struct connectio
         struct deadline pause = deadline_after(pause_ns, request->cancel_fd);
         int r = servers_dial(&servers, connections, &served, failure);
 
-        *found = &request->endpoints[served.server].target;
+        *found = served.server;
         if (r == 0 || r == -ECANCELED || !served.worth_waiting || deadline_remaining_ms(&patience) == 0)
             return r;
         if (pause.at_ns > patience.at_ns)
@@ -129,43 +131,60 @@ static void remember_connections(const struct connections *connections, const st
     }
 }
 
-static int remember(const struct attach_request *request, const struct target *target,
-                    const struct connections *connections, const struct carried *carried,
-                    const struct nbd_device *device, struct failure *failure)
+static int remember(const struct attach_request *request, const struct handover *handover,
+                    const struct target *target, const struct connections *connections,
+                    const struct carried *carried, const struct nbd_device *device,
+                    struct device_state *state, struct failure *failure)
 {
-    struct device_state state = {.index = device->index, .pid = device->pid};
-    int r = 0;
+    const char *canonical_name = connections->export.canonical_name;
 
-    state.backend = strdup(device->backend);
-    state.uri = target_format(target);
-    state.export_name = strdup(target->export_name);
-    state.name = request->name ? strdup(request->name) : NULL;
-    state.size = connections->export.size;
-    state.flags = connections->export.flags;
-    remember_connections(connections, carried, &state);
-    if (!state.backend || !state.uri || !state.export_name || (request->name && !state.name))
-        r = fail(failure, ENOMEM, "out of memory");
-    if (r == 0)
-        r = device_state_write(&state, failure);
-    device_state_clear(&state);
-    return r;
+    *state = (struct device_state){.index = device->index, .pid = device->pid};
+    state->backend = strdup(device->backend);
+    state->uri = target_format(target);
+    state->export_name = strdup(target->export_name);
+    state->name = request->name ? strdup(request->name) : NULL;
+    state->canonical_name = canonical_name ? strdup(canonical_name) : NULL;
+    state->size = connections->export.size;
+    state->flags = connections->export.flags;
+    state->timeout_s = handover->timeout_s;
+    state->dead_timeout_s = handover->dead_timeout_s;
+    remember_connections(connections, carried, state);
+    if (!state->backend || !state->uri || !state->export_name || (request->name && !state->name) ||
+        (canonical_name && !state->canonical_name))
+        return fail(failure, ENOMEM, "out of memory");
+    return device_state_write(state, failure);
 }
 
-static int fill_result(const struct attach_request *request, const struct target *target,
-                       const struct connections *connections, const struct carried *carried,
-                       const struct nbd_device *device, struct attach_result *result, struct failure *failure)
+static void fill_result(const struct attach_request *request, const struct connections *connections,
+                        const struct carried *carried, const struct nbd_device *device,
+                        struct attach_result *result)
 {
-    *result = (struct attach_result){
-        .device = *device,
-        .tail = connections->export.size - device->size,
-        .read_only = request->read_only || export_can(&connections->export, NBD_FLAG_READ_ONLY),
-        .connections = connections->count,
-        .path = path_of(connections),
-        .relay_reason = connections->relay_reason,
-        .relay_weakness = carried->relay_weakness,
-        .uri = target_format(target),
-    };
-    return result->uri ? 0 : fail(failure, ENOMEM, "out of memory");
+    result->device = *device;
+    result->tail = connections->export.size - device->size;
+    result->read_only = request->read_only || export_can(&connections->export, NBD_FLAG_READ_ONLY);
+    result->path = path_of(connections);
+    result->relay_reason = connections->relay_reason;
+    result->relay_weakness = carried->relay_weakness;
+}
+
+/*
+ * An agent brings a lost connection back, so that I/O waits for it. What was sent on the lost one waits for
+ * its own time to run out, even when the new one is there: so that time decides how soon all flows again. One
+ * connection is never cut off for being slow (the driver only looks at it every second, see be_patient());
+ * of several the driver gives up whichever has a request overdue.
+ */
+#define SEVERAL_TIMEOUT_S    10
+#define AGENT_DEAD_TIMEOUT_S 600
+
+static void choose_timeouts(const struct attach_request *request, size_t connections,
+                            struct handover *handover)
+{
+    handover->timeout_s = request->timeout_s;
+    if (!request->has_timeout)
+        handover->timeout_s = request->agent && connections > 1 ? SEVERAL_TIMEOUT_S : 0;
+    handover->dead_timeout_s = request->dead_timeout_s;
+    if (!request->has_dead_timeout)
+        handover->dead_timeout_s = request->agent ? AGENT_DEAD_TIMEOUT_S : 0;
 }
 
 static int hand_over(const struct attach_request *request, const struct target *target,
@@ -179,21 +198,22 @@ static int hand_over(const struct attach_request *request, const struct target *
         .index = request->index,
         .read_only = request->read_only,
         .block_size = request->block_size,
-        .timeout_s = request->timeout_s,
-        .dead_timeout_s = request->dead_timeout_s,
+        .agent = request->agent,
         .backend = backend,
     };
     struct nbd_device device;
     int r;
+
+    choose_timeouts(request, connections->count, &handover);
 
     if (make_backend(target, request->name, backend, sizeof backend) < 0)
         return fail(failure, ENOMEM, "out of memory");
     r = handover_attach(&handover, connections, &deadline, &device, failure);
     if (r < 0)
         return r;
-    r = remember(request, target, connections, carried, &device, failure);
+    r = remember(request, &handover, target, connections, carried, &device, &result->state, failure);
     if (r == 0)
-        r = fill_result(request, target, connections, carried, &device, result, failure);
+        fill_result(request, connections, carried, &device, result);
     /* A signal that came while nobody was waiting counts all the same. */
     if (r == 0 &&
         deadline_poll(&(struct deadline){.at_ns = 0, .cancel_fd = request->cancel_fd}, -1, 0) == -ECANCELED)
@@ -210,20 +230,20 @@ static int attach_once(const struct attach_request *request, struct nbd_netlink 
 {
     struct connections connections = {0};
     struct carried carried;
-    const struct target *target = &request->endpoints[0].target;
-    int r = dial_patiently(request, &connections, &target, failure);
+    int r = dial_patiently(request, &connections, &result->server, failure);
 
     if (r < 0)
         return r;
     r = carry_connections(&connections, &carried, failure);
     if (r == 0)
-        r = hand_over(request, target, &connections, &carried, netlink, result, failure);
+        r = hand_over(request, &request->endpoints[result->server].target, &connections, &carried, netlink,
+                      result, failure);
     /*
      * Once handed over the session is the kernel's: no farewell from us. A rollback has disconnected it;
      * relays end when our reference is the last one that closes.
      */
     if (r == 0)
-        connections_release(&connections);
+        result->connections = connections;
     else
         connections_close(&connections);
     return r;
@@ -251,8 +271,15 @@ int attach_disk(const struct attach_request *request, struct attach_result *resu
 {
     struct nbd_netlink *netlink = NULL;
     struct netlink_reason reason = {0};
-    int r = nbd_netlink_open(&netlink, true, &reason);
+    int r;
 
+    *result = (struct attach_result){0};
+    if (request->agent) {
+        r = adopt_orphan(request, result, failure);
+        if (r != -ENOENT)
+            return r;
+    }
+    r = nbd_netlink_open(&netlink, true, &reason);
     if (r < 0)
         return kernel_failure(failure, r, &reason);
     load_tls_modules(request);
@@ -260,6 +287,8 @@ int attach_disk(const struct attach_request *request, struct attach_result *resu
     /* Each attempt does away with one spoilt device. */
     for (int attempt = 0; attempt < SPOILT_MOST && r != 0; attempt++) {
         r = attach_once(request, netlink, result, failure);
+        if (r < 0)
+            device_state_clear(&result->state);
         if (r != -EUCLEAN)
             break;
     }
@@ -271,6 +300,8 @@ int attach_disk(const struct attach_request *request, struct attach_result *resu
 
 void attach_undo(const struct attach_result *result)
 {
+    if (result->adopted)
+        return;
     handover_undo(&result->device);
     device_state_remove(&result->device);
 }

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "agent/state.h"
 #include "failure.h"
 #include "netlink/nbd.h"
 #include "netlink/sysfs.h"
@@ -26,7 +27,9 @@ struct attach_request {
     bool read_only;
     size_t connections; /* DIAL_AUTO or a number */
     enum ktls_mode ktls;
-    uint64_t block_size; /* 0: from the server */
+    uint64_t block_size;                /* 0: from the server */
+    bool agent;                         /* there will be one: what is lost is brought back */
+    bool has_timeout, has_dead_timeout; /* else chosen, by whether there is an agent */
     uint64_t timeout_s, dead_timeout_s;
     const char *name;            /* NULL: none */
     uint64_t connect_timeout_ns; /* for each target */
@@ -36,22 +39,28 @@ struct attach_request {
 };
 
 struct attach_result {
-    struct nbd_device device; /* as the kernel has it */
-    uint64_t tail;            /* bytes of the export behind the last sector, which no device reaches */
+    bool adopted;              /* it was attached already, and its agent has died: only that is missing */
+    struct nbd_device device;  /* as the kernel has it */
+    size_t server;             /* index of the endpoint that serves */
+    struct device_state state; /* as it was written; owned */
+    struct connections connections; /* our references to what the kernel has; owned; none when adopted */
+    uint64_t tail;                  /* bytes of the export behind the last sector, which no device reaches */
     bool read_only;
-    size_t connections;
     enum connection_path path;     /* RELAY when it is so for any of them */
     struct failure relay_reason;   /* RELAY: why; to be told once */
     struct failure relay_weakness; /* RELAY: why a shortage of memory may hang it; text empty: it may not */
-    char *uri;                     /* canonical, of the server that was taken; owned */
 };
 
 /* What --name may be: it becomes a file name under /dev/disk/by-id. */
 bool attach_name_valid(const char *name);
 
+/*
+ * Attaches, or (with an agent wanted) finds the device that this disk is attached as, and which has lost its
+ * agent: its connections are left as they are.
+ */
 int attach_disk(const struct attach_request *request, struct attach_result *result, struct failure *failure);
 
-/* Takes it back. */
+/* Takes it back, unless it was adopted. */
 void attach_undo(const struct attach_result *result);
 
 void attach_result_clear(struct attach_result *result);

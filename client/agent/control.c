@@ -86,6 +86,18 @@ void control_close(struct control *control)
     free(control);
 }
 
+void control_sweep(uint32_t index)
+{
+    struct control_socket socket = {.fd = -1, .lock_fd = -1};
+    struct failure ignored = {0};
+    struct sockaddr_un address;
+
+    if (control_address(STATE_FOLDER, index, &address) < 0 || access(address.sun_path, F_OK) < 0)
+        return;
+    if (control_socket_open(&socket, STATE_FOLDER, index, &ignored) == 0)
+        control_socket_close(&socket);
+}
+
 int control_fd(const struct control *control)
 {
     return control->epoll_fd;

@@ -36,6 +36,9 @@ int control_open(struct control **ret, uint32_t index, const struct control_ops 
 int control_open_in(const char *folder, struct control **ret, uint32_t index, const struct control_ops *ops,
                     void *opaque, struct failure *failure);
 
+/* Removes what an agent that was killed has left; nothing when one lives. */
+void control_sweep(uint32_t index);
+
 /* Readable: call control_dispatch(). */
 int control_fd(const struct control *control);
 

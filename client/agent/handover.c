@@ -164,18 +164,24 @@ static int limit_requests(const struct nbd_device *device, const struct export *
 }
 
 /*
- * With timeout 0 the driver never gives up on a slow server, if it has one connection; with several it kills
- * theirs after the queue's own 30 s (nbd_xmit_timeout). A day is as good as never there, too.
+ * The queue's own time, where the request timeout is 0. Each time it runs out the driver looks at the request
+ * (nbd_xmit_timeout): with one connection it only asks whether the connection was replaced, and sends it
+ * again if so; with several it gives the connection up, after 30 s by default. So with an agent it looks
+ * every second, and without one a day is as good as never.
  */
+#define LOOK_MS  UINT64_C(1000)
+#define NEVER_MS UINT64_C(86400000)
+
 static int be_patient(const struct handover *handover, const struct nbd_device *device, size_t connections,
                       struct failure *failure)
 {
+    bool look = handover->agent && connections == 1;
     struct netlink_reason reason;
     int r;
 
-    if (handover->timeout_s != 0 || connections == 1)
+    if (handover->timeout_s != 0 || (!look && connections == 1))
         return 0;
-    r = nbd_queue_set("", device->index, "io_timeout", UINT64_C(86400000), &reason);
+    r = nbd_queue_set("", device->index, "io_timeout", look ? LOOK_MS : NEVER_MS, &reason);
     return r < 0 ? kernel_failure(failure, r, &reason) : 0;
 }
 

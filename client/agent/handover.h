@@ -20,6 +20,7 @@ struct handover {
     uint32_t index;              /* NBD_INDEX_ANY: whichever is free */
     bool read_only;              /* also when the server would let us write */
     uint64_t block_size;         /* logical, bytes; 0: from the server's minimum */
+    bool agent;                  /* what is lost is brought back */
     uint64_t timeout_s;      /* per request; 0: the kernel never gives up on a slow server (one connection) */
     uint64_t dead_timeout_s; /* I/O waits this long for a lost server */
     const char *backend;     /* backend identifier */

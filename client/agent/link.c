@@ -5,17 +5,16 @@
 static struct link_step from_up(enum link_event event)
 {
     if (event == LINK_LOST)
-        return (struct link_step){LINK_SETTLING, LINK_SETTLE | LINK_TELL_DOWN};
+        return (struct link_step){LINK_SETTLING, LINK_SETTLE};
     return (struct link_step){LINK_UP, 0};
 }
 
 static struct link_step from_settling(enum link_event event)
 {
     switch (event) {
-    case LINK_LOST: /* the others follow; the pause that has begun is enough for all */
-        return (struct link_step){LINK_SETTLING, LINK_TELL_DOWN};
     case LINK_SETTLED:
-        return (struct link_step){LINK_DIALLING, LINK_DIAL};
+        return (struct link_step){LINK_DIALLING, LINK_TELL_DOWN | LINK_DIAL};
+    case LINK_LOST: /* the others follow; the pause that has begun is enough for all */
     case LINK_DIALLED:
     case LINK_HANDED_ALL:
     case LINK_HANDED_SOME:

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <malloc.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -170,4 +171,20 @@ pid_t process_split(void)
         if (errno != EINTR)
             return -errno;
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? child : -EAGAIN;
+}
+
+bool process_is(pid_t pid, const char *name)
+{
+    char path[32], found[32] = "";
+    FILE *file;
+
+    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
+    file = fopen(path, "re");
+    if (!file)
+        return false;
+    if (!fgets(found, sizeof found, file))
+        found[0] = '\0';
+    fclose(file);
+    found[strcspn(found, "\n")] = '\0';
+    return strcmp(found, name) == 0;
 }

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -36,3 +37,6 @@ void process_lock_memory(struct failure *weakness);
 
 /* Brings the calling thread's stack and share of the heap into memory. */
 void process_prefault(void);
+
+/* Whether a process with that name (process_detach) has the number: it may be another's by now. */
+bool process_is(pid_t pid, const char *name);

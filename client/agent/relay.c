@@ -135,3 +135,8 @@ int relay_start(struct connection *connection, pid_t *pid, struct failure *weakn
     connection->fd = steal_fd(&kernel_end);
     return 0;
 }
+
+bool relay_lives(pid_t pid)
+{
+    return process_is(pid, RELAY_NAME);
+}

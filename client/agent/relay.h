@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "failure.h"
@@ -28,3 +29,6 @@
  * CAP_IPC_LOCK) it runs all the same: weakness, whose text is else empty, says why.
  */
 int relay_start(struct connection *connection, pid_t *pid, struct failure *weakness, struct failure *failure);
+
+/* By its name too: the number may be another process's by now. */
+bool relay_lives(pid_t pid);

@@ -3,10 +3,14 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "agent/agent.h"
+#include "agent/control.h"
 #include "agent/disconnect.h"
 #include "agent/flush.h"
 #include "agent/kernel_failure.h"
@@ -22,6 +26,7 @@
 #define NS_PER_S       UINT64_C(1000000000)
 /* After DISCONNECT the kernel fails all I/O, so whoever waits for it comes back soon. */
 #define GONE_NS        (10 * NS_PER_S)
+#define AGENT_NS       (3 * NS_PER_S)
 
 /* "nbd0 is mounted on /mnt; nbd0p1 is open by qemu (pid 812)"; count or -errno. */
 static int describe_holders(const struct nbd_device *device, pid_t except_pid, char *text,
@@ -185,8 +190,37 @@ static int flush_and_disconnect(const struct nbd_device *device, bool force, con
     return r;
 }
 
+/* Its agent, which ends by itself when the device does; -1: none. */
+static int find_agent(const struct nbd_device *device)
+{
+    struct device_state state;
+    pid_t pid;
+    int fd;
+
+    if (device_state_read(device, &state) < 0)
+        return -1;
+    pid = state.agent_pid;
+    device_state_clear(&state);
+    if (!agent_lives(pid))
+        return -1;
+    fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd >= 0 && !agent_lives(pid)) /* it ended, and the number is another's */
+        cleanup_close(&fd);
+    return fd;
+}
+
+/* Nothing of it is left behind; if it takes long it is on its way all the same. */
+static void await_agent(int fd)
+{
+    struct deadline deadline = deadline_after(AGENT_NS, -1);
+
+    if (fd >= 0)
+        deadline_poll(&deadline, fd, POLLIN);
+}
+
 int device_release(uint32_t index, bool force, const struct deadline *deadline, struct failure *failure)
 {
+    _cleanup_close_ int agent_fd = -1;
     struct netlink_reason reason = {0};
     struct nbd_device device;
     int r = nbd_device_read("", index, &device, &reason);
@@ -198,11 +232,15 @@ int device_release(uint32_t index, bool force, const struct deadline *deadline, 
     r = force ? 0 : check_holders(&device, 0, failure);
     if (r == 0 && !force)
         r = check_unflushed(&device, failure);
+    agent_fd = find_agent(&device);
     if (r == 0)
         r = flush_and_disconnect(&device, force, deadline, failure);
     if (r < 0)
         return r;
     device_state_remove(&device);
     unflushed_clear(index);
-    return wait_gone(&device, deadline->cancel_fd, failure);
+    r = wait_gone(&device, deadline->cancel_fd, failure);
+    await_agent(agent_fd);
+    control_sweep(index);
+    return r;
 }

@@ -22,6 +22,8 @@ void device_state_clear(struct device_state *state)
     free(state->uri);
     free(state->export_name);
     free(state->name);
+    free(state->canonical_name);
+    free(state->last_error);
     *state = (struct device_state){0};
 }
 
@@ -85,6 +87,12 @@ static struct json_object *state_to_json(const struct device_state *state)
     for (size_t i = 0; i < state->connections; i++)
         json_object_array_add(sockets, socket_to_json(&state->sockets[i], state->relays[i]));
     json_object_object_add(object, "sockets", sockets);
+    add_string(object, "canonical_name", state->canonical_name);
+    add_number(object, "timeout_s", state->timeout_s);
+    add_number(object, "dead_timeout_s", state->dead_timeout_s);
+    add_number(object, "reconnects", state->reconnects);
+    add_number(object, "outage_ms", state->outage_ms);
+    add_string(object, "last_error", state->last_error);
     return object;
 }
 
@@ -109,6 +117,8 @@ static int write_file(const char *path, const char *text)
     int r;
 
     if (fd < 0)
+        return -errno;
+    if (fchmod(fd, 0644) < 0) /* whatever the umask: list is for everybody */
         return -errno;
     r = write_all(fd, text, strlen(text));
     if (r == 0 && close(steal_fd(&fd)) < 0)
@@ -258,6 +268,12 @@ static int state_from_json(struct json_object *object, struct device_state *stat
     state->flags = (uint16_t)get_number(object, "flags");
     tls_from_json(object, state);
     sockets_from_json(object, state);
+    state->canonical_name = get_string(object, "canonical_name");
+    state->timeout_s = get_number(object, "timeout_s");
+    state->dead_timeout_s = get_number(object, "dead_timeout_s");
+    state->reconnects = get_number(object, "reconnects");
+    state->outage_ms = get_number(object, "outage_ms");
+    state->last_error = get_string(object, "last_error");
     return state->backend && state->uri && state->export_name ? 0 : -ENOENT;
 }
 

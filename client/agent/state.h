@@ -33,6 +33,12 @@ struct device_state {
     size_t connections;
     struct socket_identity sockets[NBD_MAX_CONNECTIONS]; /* connections of them, to the server */
     pid_t relays[NBD_MAX_CONNECTIONS];                   /* RELAY: the process of each, else 0 */
+
+    /* What an agent that takes over from another needs to know. */
+    char *canonical_name;               /* as the server calls the export; NULL: it did not say */
+    uint64_t timeout_s, dead_timeout_s; /* as the kernel has them */
+    uint64_t reconnects, outage_ms;
+    char *last_error; /* NULL: none yet */
 };
 
 void device_state_clear(struct device_state *state);

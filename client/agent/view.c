@@ -2,33 +2,17 @@
 #include "agent/view.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/relay.h"
+#include "agent/agent.h"
 #include "agent/kernel_failure.h"
+#include "agent/relay.h"
 #include "cleanup.h"
 
 /* For all devices together: an agent that is stuck must not hold up the list. */
 #define AGENT_PATIENCE_NS UINT64_C(1000000000)
-
-/* By its name too: the number may be another process's by now. */
-static bool relay_lives(pid_t pid)
-{
-    char path[32], name[sizeof RELAY_NAME + 1] = "";
-    FILE *file;
-
-    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
-    file = fopen(path, "re");
-    if (!file)
-        return false;
-    if (!fgets(name, sizeof name, file))
-        name[0] = '\0';
-    fclose(file);
-    return strcmp(name, RELAY_NAME "\n") == 0;
-}
 
 /* The kernel knows nothing of vsock sockets by sock_diag as we ask it: there the relay is all that tells. */
 static bool is_up(const struct device_view *view, size_t i)
@@ -55,12 +39,22 @@ static void look_at_sockets(struct device_view *view)
     }
 }
 
+/* What an agent that is gone, or too busy to answer, has written. */
+static void remember_agent(struct device_view *view)
+{
+    view->agent.reconnects = view->state.reconnects;
+    view->agent.outage_seconds = (double)view->state.outage_ms / 1000;
+    view->agent.last_error = view->state.last_error ? strdup(view->state.last_error) : NULL;
+}
+
 static void fill(struct device_view *view, const struct deadline *deadline)
 {
     view->known = device_state_read(&view->device, &view->state) == 0;
     if (!view->known)
         return;
     view->has_agent = agent_view_read(view->device.index, deadline, &view->agent) == 0;
+    if (!view->has_agent && view->known)
+        remember_agent(view);
     look_at_sockets(view);
 }
 
@@ -129,8 +123,7 @@ pid_t device_view_agent(const struct device_view *view)
 
     if (view->has_agent)
         return view->agent.pid;
-    /* EPERM: it lives, and is not ours to signal. */
-    return pid > 0 && (kill(pid, 0) == 0 || errno == EPERM) ? pid : 0;
+    return agent_lives(pid) ? pid : 0;
 }
 
 const char *device_view_uri(const struct device_view *view)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/agent.h"
 #include "agent/attach.h"
 #include "agent/relay.h"
 #include "cleanup.h"
@@ -23,6 +24,8 @@ struct attach {
     struct connection_options connection; /* first: the shared group's offset is 0 */
     struct attach_request request;
     bool json;
+    bool no_agent, foreground;
+    bool essential; /* --swap, or a root disk's */
     bool has_wait;
     uint64_t wait_ns;
 };
@@ -36,6 +39,8 @@ enum {
     ID_NAME,
     ID_KTLS,
     ID_NO_AGENT,
+    ID_FOREGROUND,
+    ID_SWAP,
     ID_WAIT,
     ID_JSON
 };
@@ -54,7 +59,10 @@ static const struct option_spec table[] = {
     {ID_NAME, "name", "NAME", "names the disk, in status and for the kernel", 0},
     {ID_KTLS, "ktls", "MODE",
      "who encrypts: auto (the kernel where it can, else a\nprocess), require (the kernel, or fail), no", 0},
-    {ID_NO_AGENT, "no-agent", NULL, "hand over and leave no process", 0},
+    {ID_NO_AGENT, "no-agent", NULL, "hand over and leave no process: a lost connection stays lost", 0},
+    {ID_FOREGROUND, "foreground", NULL, "be the agent, and tell the service manager when ready", 0},
+    {ID_SWAP, "swap", NULL,
+     "the machine needs the disk to go on: I/O waits for ever,\nand no signal ends the agent", 0},
     {ID_WAIT, "wait", "T", "keep trying this long until a server answers", 'w'},
     {ID_JSON, "json", NULL, "print a JSON object instead of the device", 'j'},
     {0},
@@ -151,15 +159,24 @@ static int set(void *into, int id, const char *argument, struct failure *failure
     case ID_BLOCK_SIZE:
         return set_block_size(argument, &attach->request.block_size, failure);
     case ID_TIMEOUT:
+        attach->request.has_timeout = true;
         return set_seconds("timeout", argument, ATTACH_TIMEOUT_MAX_S, &attach->request.timeout_s, failure);
     case ID_DEAD_TIMEOUT:
+        attach->request.has_dead_timeout = true;
         return set_dead_timeout(argument, &attach->request.dead_timeout_s, failure);
     case ID_NAME:
         return set_name(argument, &attach->request.name, failure);
     case ID_KTLS:
         return set_ktls(argument, &attach->request.ktls, failure);
     case ID_NO_AGENT:
-        return 0; /* there is none yet to leave out */
+        attach->no_agent = true;
+        return 0;
+    case ID_FOREGROUND:
+        attach->foreground = true;
+        return 0;
+    case ID_SWAP:
+        attach->essential = true;
+        return 0;
     case ID_WAIT:
         return set_wait(argument, attach, failure);
     case ID_JSON:
@@ -245,9 +262,9 @@ static void print_json(const struct attach_result *result)
     json_object_object_add(object, "device", json_object_new_string(device));
     json_object_object_add(object, "size", json_object_new_uint64(result->device.size));
     json_object_object_add(object, "read_only", json_object_new_boolean(result->read_only));
-    json_object_object_add(object, "connections", json_object_new_uint64(result->connections));
+    json_object_object_add(object, "connections", json_object_new_uint64(result->state.connections));
     json_object_object_add(object, "tls", json_object_new_string(connection_path_name(result->path)));
-    json_object_object_add(object, "uri", json_object_new_string(result->uri));
+    json_object_object_add(object, "uri", json_object_new_string(result->state.uri));
     printf("%s\n",
            json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
     json_object_put(object);
@@ -282,6 +299,76 @@ static void warn_of_relay(const struct attach *attach, const struct attach_resul
                       result->relay_weakness.hint);
 }
 
+static void tell_verbose(const struct attach *attach, const struct attach_result *result)
+{
+    print_verbose("%s: %" PRIu64 " bytes, %zu connections%s", result->state.uri, result->device.size,
+                  result->state.connections,
+                  result->adopted ? "; it was attached already, without its agent" : "");
+    if (!attach->no_agent)
+        print_verbose("a request may take %" PRIu64 " s (0: any time), a lost server %" PRIu64 " s",
+                      result->state.timeout_s, result->state.dead_timeout_s);
+}
+
+static void make_plan(const struct attach *attach, struct endpoint *endpoints, struct attach_result *result,
+                      struct agent_plan *plan)
+{
+    *plan = (struct agent_plan){
+        .endpoints = endpoints,
+        .endpoints_count = attach->request.endpoints_count,
+        .serving = result->server,
+        .ktls = attach->request.ktls,
+        .connect_timeout_ns = attach->request.connect_timeout_ns,
+        .timeout_s = result->state.timeout_s,
+        .dead_timeout_s = result->state.dead_timeout_s,
+        .essential = attach->essential,
+        .device = result->device,
+        .state = &result->state,
+    };
+    for (size_t i = 0; i < NBD_MAX_CONNECTIONS; i++)
+        plan->fds[i] = i < result->connections.count ? steal_fd(&result->connections.list[i].fd) : -1;
+}
+
+struct foreground {
+    const struct attach *attach;
+    struct attach_result *result;
+    int status;
+};
+
+static void foreground_ready(void *opaque)
+{
+    struct foreground *foreground = opaque;
+
+    foreground->status = report(foreground->attach, foreground->result);
+}
+
+static int be_agent(const struct attach *attach, struct agent_plan *plan, struct attach_result *result)
+{
+    struct foreground foreground = {attach, result, EXIT_STATUS_DONE};
+    struct failure failure = {0};
+
+    if (agent_foreground(plan, foreground_ready, &foreground, &failure) == 0)
+        return foreground.status;
+    attach_undo(result);
+    return print_failure(&failure);
+}
+
+/* From here on somebody looks after the device, or the caller has said that nobody shall. */
+static int conclude(const struct attach *attach, struct endpoint *endpoints, struct attach_result *result)
+{
+    struct failure failure = {0};
+    struct agent_plan plan;
+
+    if (attach->no_agent)
+        return report(attach, result);
+    make_plan(attach, endpoints, result, &plan);
+    if (attach->foreground)
+        return be_agent(attach, &plan, result);
+    if (agent_start(&plan, &failure) == 0)
+        return report(attach, result);
+    attach_undo(result);
+    return print_failure(&failure);
+}
+
 static int attach_and_report(struct attach *attach, char **arguments, int count)
 {
     struct endpoint endpoints[URIS_MAX] = {0};
@@ -292,16 +379,16 @@ static int attach_and_report(struct attach *attach, char **arguments, int count)
 
     for (size_t i = 0; i < attach->request.endpoints_count && r == 0; i++) {
         warn_unverified(&endpoints[i].target);
+        endpoints[i].policy.reconnects = !attach->no_agent;
         r = endpoint_load(&endpoints[i], &failure);
     }
     if (r == 0)
         r = attach_disk(&attach->request, &result, &failure);
     if (r == 0)
-        print_verbose("%s: %" PRIu64 " bytes, %zu connections", result.uri, result.device.size,
-                      result.connections);
+        tell_verbose(attach, &result);
     if (r == 0)
         warn_of_relay(attach, &result);
-    status = r < 0 ? print_failure(&failure) : report(attach, &result);
+    status = r < 0 ? print_failure(&failure) : conclude(attach, endpoints, &result);
     attach_result_clear(&result);
     for (size_t i = 0; i < URIS_MAX; i++)
         endpoint_clear(&endpoints[i]);
@@ -316,6 +403,10 @@ static int run(int argc, char **argv)
 
     if (options_parse(&command_attach, argc, argv, &attach, &arguments, &count, &status) == OPTIONS_EXIT)
         return status;
+    if (attach.no_agent && (attach.foreground || attach.essential)) {
+        print_error("attach: --no-agent contradicts --foreground and --swap");
+        return EXIT_STATUS_USAGE;
+    }
     cancel_fd = interrupt_catch();
     if (cancel_fd < 0) {
         print_error("cannot catch signals: %s", strerror(-cancel_fd));
@@ -325,5 +416,10 @@ static int run(int argc, char **argv)
     attach.request.connect_timeout_ns = attach.connection.connect_timeout_ns;
     attach.request.io_timeout_ns = attach.connection.io_timeout_ns;
     attach.request.wait_ns = attach.has_wait ? attach.wait_ns : 0;
+    attach.request.agent = !attach.no_agent;
+    if (attach.essential && !attach.request.has_dead_timeout) {
+        attach.request.has_dead_timeout = true;
+        attach.request.dead_timeout_s = ATTACH_FOREVER_S;
+    }
     return attach_and_report(&attach, arguments, count);
 }

@@ -2,6 +2,7 @@
 #include "protocol/connect.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -23,9 +24,13 @@
 /* unix(7) does not say when room appears in a full backlog, so it is asked again. */
 #define BACKLOG_RETRY_NS (50 * NS_PER_MS)
 
+/* What a name server is given when there is another way. */
+#define LOOKUP_NS (2000 * NS_PER_MS)
+
 /* One target_connect(), for its messages and its end. */
 struct connecting {
     const struct target *target;
+    const struct connect_policy *policy;
     const struct deadline *deadline;
     struct failure *failure;
     char *address; /* for a terminal */
@@ -75,22 +80,57 @@ static int hint_tcp(const struct connecting *connecting, int error)
     }
 }
 
-static int connect_tcp(const struct connecting *connecting)
+/* The earlier of the deadline and ns from now; 0 ns: the deadline. */
+static struct deadline no_later(const struct deadline *deadline, uint64_t ns)
 {
-    const struct target *target = connecting->target;
-    struct addrinfo *addresses;
-    char reasons[512];
-    int gai_error, fd;
-    int error = resolve(target->host, target->port, connecting->deadline, &addresses, &gai_error);
+    struct deadline soon = deadline_after(ns, deadline->cancel_fd);
 
-    if (error)
-        return explain_lookup(connecting, error, gai_error);
-    fd = race_connect(addresses, connecting->deadline, reasons, sizeof reasons);
-    freeaddrinfo(addresses);
+    return ns == 0 || soon.at_ns > deadline->at_ns ? *deadline : soon;
+}
+
+static int race(const struct connecting *connecting, const struct addrinfo *addresses)
+{
+    struct deadline deadline = no_later(connecting->deadline, connecting->policy->tcp_ns);
+    char reasons[512];
+    int fd = race_connect(addresses, connecting->policy->reconnects, &deadline, reasons, sizeof reasons);
+
     if (fd >= 0)
         return fd;
     explain(connecting, fd, reasons);
     return hint_tcp(connecting, fd);
+}
+
+/* A reconnect may find the name servers, or the files of the resolver, out of reach with the disk. */
+static int race_known(const struct connecting *connecting)
+{
+    struct sockaddr_storage known = connecting->policy->known;
+    struct addrinfo address = {
+        .ai_family = known.ss_family,
+        .ai_socktype = SOCK_STREAM,
+        .ai_protocol = IPPROTO_TCP,
+        .ai_addr = (struct sockaddr *)&known,
+        .ai_addrlen = known.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in),
+    };
+
+    return race(connecting, &address);
+}
+
+static int connect_tcp(const struct connecting *connecting)
+{
+    const struct target *target = connecting->target;
+    bool known = connecting->policy->known.ss_family != AF_UNSPEC;
+    struct deadline lookup = no_later(connecting->deadline, known ? LOOKUP_NS : 0);
+    struct addrinfo *addresses;
+    int gai_error, fd;
+    int error = resolve(target->host, target->port, &lookup, &addresses, &gai_error);
+
+    if (error && known && error != -ECANCELED)
+        return race_known(connecting);
+    if (error)
+        return explain_lookup(connecting, error, gai_error);
+    fd = race(connecting, addresses);
+    freeaddrinfo(addresses);
+    return fd;
 }
 
 static int hint_unix(const struct connecting *connecting, int error)
@@ -219,11 +259,13 @@ static int connect_vsock(const struct connecting *connecting)
     return hint_vsock(connecting, error);
 }
 
-int target_connect(const struct target *target, const struct deadline *deadline, struct failure *failure)
+int target_connect(const struct target *target, const struct connect_policy *policy,
+                   const struct deadline *deadline, struct failure *failure)
 {
     _cleanup_free_ char *address = target_format_address(target);
     struct connecting connecting = {
         .target = target,
+        .policy = policy,
         .deadline = deadline,
         .failure = failure,
         .address = address,

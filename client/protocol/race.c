@@ -19,29 +19,30 @@
 #define ADDRESSES_TOLD 4
 
 /*
- * A quiet peer is asked after a minute and six times in all: one that vanished is noticed in two minutes. No
- * sooner, since nothing brings a connection back that was given up: an outage that passes must find it alive.
- */
-#define KEEPALIVE_IDLE_S     60
-#define KEEPALIVE_INTERVAL_S 10
-#define KEEPALIVE_PROBES     6
-
-/*
  * Keepalive is silent while sent data is unacknowledged; then it takes the 15 retransmissions of tcp_retries2
- * to notice, a quarter of an hour with the pauses of up to 2 min that TCP makes between them. With pauses of
- * up to 10 s it is two minutes. A server that is only slow is never cut off: also one that keeps its window
- * closed, reading nothing while its own disk hangs, answers the probes. Since Linux 6.15.
+ * to notice that the peer is gone, a quarter of an hour with the pauses of up to 2 min that TCP makes between
+ * them. With short pauses it is seconds. A server that is only slow is never cut off: also one that keeps its
+ * window closed, reading nothing while its own disk hangs, answers the probes. Since Linux 6.15.
  */
 #ifndef TCP_RTO_MAX_MS
 #define TCP_RTO_MAX_MS 44
 #endif
-#define RETRANSMIT_PAUSE_MS 10000
 
 /*
- * What older kernels have for it. It does cut off a peer that answers probes with a closed window all the
- * time (tcp_probe_timer), and takes the place of KEEPALIVE_PROBES, hence more patience.
+ * user_timeout_ms is what older kernels have instead of rto_max_ms. It does cut off a peer that answers
+ * probes with a closed window all the time (tcp_probe_timer), and takes the place of the number of probes.
  */
-#define USER_TIMEOUT_MS 120000
+struct patience {
+    int idle_s, interval_s, probes; /* keepalive */
+    int rto_max_ms, user_timeout_ms;
+};
+
+/* Two minutes: an outage that passes must find a connection alive that nobody would bring back. */
+static const struct patience alone = {
+    .idle_s = 60, .interval_s = 10, .probes = 6, .rto_max_ms = 10000, .user_timeout_ms = 120000};
+/* Half a minute: it costs a reconnect, and a server that is 20 s slow is still left alone. */
+static const struct patience brought_back = {
+    .idle_s = 10, .interval_s = 5, .probes = 4, .rto_max_ms = 2000, .user_timeout_ms = 30000};
 
 struct attempt {
     const struct addrinfo *address;
@@ -50,6 +51,7 @@ struct attempt {
 };
 
 struct race {
+    const struct patience *patience;
     struct attempt attempts[ADDRESSES_MAX];
     struct pollfd poll[ADDRESSES_MAX + 1]; /* the attempts, then what cancels */
     size_t count;
@@ -91,16 +93,16 @@ static int set_option(int fd, int level, int option, int value)
 }
 
 /* Before connect(2), so that nothing can be sent without them. */
-static int set_options(int fd)
+static int set_options(const struct race *race, int fd)
 {
-    static const struct {
+    const struct {
         int level, option, value;
     } options[] = {
         {IPPROTO_TCP, TCP_NODELAY, 1},
         {SOL_SOCKET, SO_KEEPALIVE, 1},
-        {IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S},
-        {IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S},
-        {IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES},
+        {IPPROTO_TCP, TCP_KEEPIDLE, race->patience->idle_s},
+        {IPPROTO_TCP, TCP_KEEPINTVL, race->patience->interval_s},
+        {IPPROTO_TCP, TCP_KEEPCNT, race->patience->probes},
     };
 
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
@@ -113,11 +115,11 @@ static int set_options(int fd)
 }
 
 /* Not before connect(2): how long the handshake may take is for the deadline to say. */
-static int bound_retransmission(int fd)
+static int bound_retransmission(const struct patience *patience, int fd)
 {
-    if (set_option(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, RETRANSMIT_PAUSE_MS) == 0)
+    if (set_option(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, patience->rto_max_ms) == 0)
         return 0;
-    return set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS);
+    return set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, patience->user_timeout_ms);
 }
 
 /*
@@ -141,7 +143,7 @@ static void attempt_fail(struct attempt *attempt, int error)
 }
 
 /* Whether the attempt's socket is connected; an attempt that ended without is marked. */
-static bool attempt_finish(struct attempt *attempt)
+static bool attempt_finish(const struct race *race, struct attempt *attempt)
 {
     int error = 0;
     socklen_t size = sizeof error;
@@ -151,14 +153,14 @@ static bool attempt_finish(struct attempt *attempt)
     if (error == 0 && connected_to_itself(attempt->fd))
         error = ECONNREFUSED;
     if (error == 0)
-        error = -bound_retransmission(attempt->fd);
+        error = -bound_retransmission(race->patience, attempt->fd);
     if (error)
         attempt_fail(attempt, error);
     return error == 0;
 }
 
 /* True when it connected at once; otherwise it is under way or has failed. */
-static bool attempt_start(struct attempt *attempt)
+static bool attempt_start(const struct race *race, struct attempt *attempt)
 {
     const struct addrinfo *address = attempt->address;
     int error;
@@ -169,13 +171,13 @@ static bool attempt_start(struct attempt *attempt)
         attempt_fail(attempt, errno);
         return false;
     }
-    error = set_options(attempt->fd);
+    error = set_options(race, attempt->fd);
     if (error) {
         attempt_fail(attempt, -error);
         return false;
     }
     if (connect(attempt->fd, address->ai_addr, address->ai_addrlen) == 0)
-        return attempt_finish(attempt);
+        return attempt_finish(race, attempt);
     if (errno != EINPROGRESS && errno != EINTR)
         attempt_fail(attempt, errno);
     return false;
@@ -196,7 +198,7 @@ static int race_start(struct race *race)
     while (race->started < race->count && (race_pending(race) == 0 || monotonic_ns() >= race->next_ns)) {
         struct attempt *attempt = &race->attempts[race->started++];
 
-        if (attempt_start(attempt))
+        if (attempt_start(race, attempt))
             return steal_fd(&attempt->fd);
         race->next_ns = monotonic_ns() + (attempt->fd >= 0 ? STAGGER_NS : 0);
     }
@@ -235,7 +237,7 @@ static int race_collect(struct race *race, size_t polled)
 
         if (attempt->fd < 0 || !race->poll[i].revents)
             continue;
-        if (attempt_finish(attempt))
+        if (attempt_finish(race, attempt))
             return steal_fd(&attempt->fd);
         race->next_ns = 0; /* a failure is reason enough to try the next address now */
     }
@@ -329,10 +331,10 @@ static void race_close(struct race *race)
         cleanup_close(&race->attempts[i].fd);
 }
 
-int race_connect(const struct addrinfo *addresses, const struct deadline *deadline, char *reasons,
-                 size_t size)
+int race_connect(const struct addrinfo *addresses, bool reconnects, const struct deadline *deadline,
+                 char *reasons, size_t size)
 {
-    struct race race = {0};
+    struct race race = {.patience = reconnects ? &brought_back : &alone};
     int fd;
 
     race_order(&race, addresses);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <netdb.h>
+#include <stdbool.h>
 
 #include "deadline.h"
 
@@ -13,5 +14,5 @@
  * target_connect() describes it, -ETIMEDOUT, -ECANCELED, or another -errno; where addresses failed in
  * different ways, the one that says most.
  */
-int race_connect(const struct addrinfo *addresses, const struct deadline *deadline, char *reasons,
-                 size_t size);
+int race_connect(const struct addrinfo *addresses, bool reconnects, const struct deadline *deadline,
+                 char *reasons, size_t size);

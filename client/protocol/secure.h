@@ -11,6 +11,7 @@
 #include "deadline.h"
 #include "failure.h"
 #include "protocol/channel.h"
+#include "protocol/connect.h"
 #include "protocol/uri.h"
 
 struct tls_credentials;
@@ -18,6 +19,7 @@ struct tls_credentials;
 /* Where a disk is, and what proves who we are: loaded once, so that a reconnect touches no file. */
 struct endpoint {
     struct target target;
+    struct connect_policy policy;
     struct tls_credentials *credentials; /* owned; NULL when the target never encrypts */
 };
 

@@ -258,7 +258,7 @@ int session_open_fd(struct session **ret, int fd, const struct endpoint *endpoin
 int session_open(struct session **ret, const struct endpoint *endpoint, const struct deadline *deadline,
                  struct failure *failure)
 {
-    int fd = target_connect(&endpoint->target, deadline, failure);
+    int fd = target_connect(&endpoint->target, &endpoint->policy, deadline, failure);
 
     if (fd < 0)
         return fd;

@@ -301,9 +301,9 @@ server_that_stops_reading() {
 	rm -rf /run/nbdctl/* "$work/deaf"
 }
 
-# With several connections the driver would kill a slow server's after 30 s; not when no timeout was asked for.
+# With several connections the driver would kill a slow server's after 30 s; not where nobody would bring them back.
 several_connections_are_patient() {
-	"$NBDCTL" attach --connections 2 "$uri" nbd0
+	"$NBDCTL" attach --no-agent --connections 2 "$uri" nbd0
 	same "$(sysfs nbd0/queue/io_timeout)" 86400000
 	"$NBDCTL" detach nbd0
 }

@@ -9,7 +9,8 @@ usage: odd_server.py PORT KEY=VALUE...
   then=extra    sends a byte that nobody asked for
   then=error    answers every request with EIO
   then=store    is a disk in memory, with two faults if asked for:
-                slowflush=SECONDS before each FLUSH is answered; failwrite=N: the Nth WRITE fails with ENOSPC
+                slowflush=SECONDS before each FLUSH is answered; failwrite=N: the Nth WRITE fails with ENOSPC;
+                cut=N: every Nth reply with data breaks off in its middle, and the connection is reset
   then=deaf     answers reads until the file named by deafen=FILE exists, then reads no more from the socket
 """
 import socket
@@ -58,7 +59,15 @@ def store(connection, settings, command, cookie, offset, length):
         data = bytes(disk[offset : offset + length])
     elif command == 3:
         time.sleep(settings["slowflush"])
-    connection.sendall(struct.pack(">IIQ", 0x67446698, error, cookie) + data)
+    answer = struct.pack(">IIQ", 0x67446698, error, cookie) + data
+    if data and settings["cut"]:
+        settings["replies"] = settings.get("replies", 0) + 1
+        if settings["replies"] % settings["cut"] == 0:
+            connection.sendall(answer[: len(answer) // 2])
+            time.sleep(0.05)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raise ConnectionError
+    connection.sendall(answer)
 
 
 def transmit(connection, settings):
@@ -105,7 +114,7 @@ def serve(connection, settings):
 
 
 def main():
-    settings = {"size": 1 << 20, "flags": 0x145, "blocks": None, "then": "mute", "slowflush": 0, "failwrite": 0,
+    settings = {"size": 1 << 20, "flags": 0x145, "blocks": None, "then": "mute", "slowflush": 0, "failwrite": 0, "cut": 0,
                 "deafen": ""}
     for word in sys.argv[2:]:
         key, value = word.split("=", 1)

@@ -166,7 +166,7 @@ memory_stays() {
 }
 
 relay_is_killed() {
-	"$NBDCTL" attach --quiet --connections 1 "$unix"
+	"$NBDCTL" attach --no-agent --quiet --connections 1 "$unix"
 	kill -KILL "$(relays)"
 	no_relay_left
 	if dd if=/dev/nbd0 of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null; then return 1; fi
@@ -181,7 +181,7 @@ server_goes_away() {
 		--tls-creds t "$work/lost.img" &
 	local server=$!
 	wait_socket "$work/lost.sock"
-	"$NBDCTL" attach --quiet --connections 1 "nbds+unix://alice@/disk?socket=$work/lost.sock&tls-psk-file=$psk/keys.psk"
+	"$NBDCTL" attach --no-agent --quiet --connections 1 "nbds+unix://alice@/disk?socket=$work/lost.sock&tls-psk-file=$psk/keys.psk"
 	kill -KILL $server
 	wait $server || true
 	no_relay_left

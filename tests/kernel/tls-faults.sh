@@ -67,7 +67,7 @@ good_until_it_dies() {
 
 link_dies_after_handover() {
 	vicious --after 60 "$@"
-	"$NBDCTL" attach --ktls=require "$uri"
+	"$NBDCTL" attach --no-agent --ktls=require "$uri"
 	good_until_it_dies
 	"$NBDCTL" list --json | grep -q '"state": "down"'
 	timeout 20 "$NBDCTL" detach --force nbd0
@@ -78,7 +78,7 @@ link_dies_after_handover() {
 stalls_after_handover() {
 	local reader
 	vicious --after 60 --vice late-stall
-	"$NBDCTL" attach --ktls=require "$uri"
+	"$NBDCTL" attach --no-agent --ktls=require "$uri"
 	(for _ in $(seq 200); do dd if=/dev/nbd0 of=/dev/null bs=64k count=1 iflag=direct status=none || exit 7; done) 2>/dev/null &
 	reader=$!
 	wait_for_stall
@@ -93,7 +93,7 @@ stalls_after_handover() {
 # A peer that takes only small records: no kTLS, and the reason is told.
 small_records() {
 	vicious --record-limit 1024
-	expect_failure 1 "record" "$NBDCTL" attach --ktls=require "$uri"
+	expect_failure 1 "record" "$NBDCTL" attach --no-agent --ktls=require "$uri"
 	vicious_end
 }
 

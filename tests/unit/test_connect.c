@@ -20,6 +20,8 @@
 #define TCP_RTO_MAX_MS 44
 #endif
 
+static struct connect_policy policy;
+
 static int connect_within(const char *uri, uint64_t timeout_ns, int cancel_fd, struct failure *failure)
 {
     struct deadline deadline = deadline_after(timeout_ns, cancel_fd);
@@ -28,7 +30,7 @@ static int connect_within(const char *uri, uint64_t timeout_ns, int cancel_fd, s
 
     *failure = (struct failure){0};
     assert_int_equal(target_parse(&target, uri, strlen(uri), failure), 0);
-    fd = target_connect(&target, &deadline, failure);
+    fd = target_connect(&target, &policy, &deadline, failure);
     target_clear(&target);
     return fd;
 }

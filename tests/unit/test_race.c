@@ -24,7 +24,7 @@ static int race(const char *const (*hosts)[2], size_t count, uint64_t timeout_ns
 {
     struct deadline deadline = deadline_after(timeout_ns, -1);
     struct addrinfo *list = addresses(hosts, count);
-    int fd = race_connect(list, &deadline, reasons, size);
+    int fd = race_connect(list, false, &deadline, reasons, size);
 
     freeaddrinfo(list);
     return fd;

@@ -164,7 +164,7 @@ static int connect_to(const char *uri, uint64_t timeout_ns, struct failure *fail
 
     *failure = (struct failure){0};
     assert_int_equal(target_parse(&target, uri, strlen(uri), failure), 0);
-    fd = target_connect(&target, &deadline, failure);
+    fd = target_connect(&target, &(struct connect_policy){0}, &deadline, failure);
     target_clear(&target);
     return fd;
 }

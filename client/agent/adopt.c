@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "agent/adopt.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/agent.h"
+#include "agent/kernel_failure.h"
+#include "cleanup.h"
+
+static bool same_text(const char *a, const char *b)
+{
+    return strcmp(a ? a : "", b ? b : "") == 0;
+}
+
+/* Which of the servers asked for it is; the count of them: none. */
+static size_t find_server(const struct attach_request *request, const struct device_state *state)
+{
+    size_t i;
+
+    for (i = 0; i < request->endpoints_count; i++) {
+        _cleanup_free_ char *uri = target_format(&request->endpoints[i].target);
+
+        if (uri && strcmp(uri, state->uri) == 0)
+            break;
+    }
+    return i;
+}
+
+static bool is_orphan(const struct attach_request *request, const struct nbd_device *device,
+                      struct attach_result *result)
+{
+    struct device_state *state = &result->state;
+
+    if (!device->attached || (request->index != NBD_INDEX_ANY && request->index != device->index) ||
+        device_state_read(device, state) < 0)
+        return false;
+    result->server = find_server(request, state);
+    if (state->agent_pid > 0 && !agent_lives(state->agent_pid) && same_text(state->name, request->name) &&
+        result->server < request->endpoints_count)
+        return true;
+    device_state_clear(state);
+    return false;
+}
+
+int adopt_orphan(const struct attach_request *request, struct attach_result *result, struct failure *failure)
+{
+    _cleanup_free_ struct nbd_device *list = NULL;
+    struct netlink_reason reason = {0};
+    int count = nbd_device_list("", &list, &reason);
+
+    if (count < 0)
+        return kernel_failure(failure, count, &reason);
+    for (int i = 0; i < count; i++) {
+        if (!is_orphan(request, &list[i], result))
+            continue;
+        result->adopted = true;
+        result->device = list[i];
+        result->read_only = list[i].read_only;
+        result->path = result->state.path;
+        return 0;
+    }
+    return -ENOENT;
+}

@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "agent/agent_internal.h"
+#include "agent/disconnect.h"
+#include "agent/log.h"
+#include "agent/relay.h"
+#include "cleanup.h"
+
+#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_S  UINT64_C(1000000000)
+
+/* A device that is being detached loses its connections first, and is gone a moment later. */
+#define SETTLE_NS      (20 * NS_PER_MS)
+/* A server that restarts is back between two attempts, and one that does not answer is not stormed. */
+#define PAUSE_FIRST_NS (50 * NS_PER_MS)
+#define PAUSE_MOST_NS  (800 * NS_PER_MS)
+/* A host that was away answers a SYN; the one that was sent last may be seconds old. */
+#define TCP_NS         (3 * NS_PER_S)
+/* Connections of which an agent before us had the descriptors. */
+#define LOOK_NS        (2 * NS_PER_S)
+/* The driver marks a slot dead a moment after its socket: until then a new one is dropped without a word. */
+#define OFFER_AGAIN_US 20000
+#define OFFERS_MOST    50
+static const uint64_t confirm_after_ns[] = {100 * NS_PER_MS, NS_PER_S};
+#define CONFIRMS (sizeof confirm_after_ns / sizeof confirm_after_ns[0])
+
+size_t agent_living(const struct agent *agent)
+{
+    size_t living = 0;
+
+    for (size_t i = 0; i < agent->state->connections; i++)
+        living += agent->lives[i];
+    return living;
+}
+
+/* ---- losing ---- */
+
+static bool hung_up(int fd)
+{
+    struct pollfd polled = {.fd = fd};
+
+    return poll(&polled, 1, 0) > 0 && (polled.revents & (POLLHUP | POLLNVAL)) != 0;
+}
+
+static bool seen_alive(const struct agent *agent, size_t i)
+{
+    struct netlink_reason ignored;
+    struct socket_view view;
+    int r;
+
+    if (agent->state->relays[i] && !relay_lives(agent->state->relays[i]))
+        return false;
+    r = socket_view(&agent->state->sockets[i], &view, &ignored);
+    return r == 0 ? view.established : r != -ENOENT;
+}
+
+static void lose(struct agent *agent, size_t i)
+{
+    int fd = agent->plan->fds[i];
+
+    agent->lives[i] = false;
+    /* The kernel holds the file still, so that closing it does not end the watch. */
+    if (fd >= 0)
+        epoll_ctl(agent->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+    cleanup_close(&agent->plan->fds[i]);
+}
+
+static void begin_outage(struct agent *agent)
+{
+    const uint64_t dead_ns = agent->plan->dead_timeout_s < UINT64_MAX / NS_PER_S / 2
+                                 ? agent->plan->dead_timeout_s * NS_PER_S
+                                 : UINT64_MAX / 2;
+
+    agent->down_ns = monotonic_ns();
+    agent->timers.dead = agent->down_ns + dead_ns;
+}
+
+void agent_check_sockets(struct agent *agent, bool look)
+{
+    bool lost = false, blind = false;
+
+    for (size_t i = 0; i < agent->state->connections; i++) {
+        bool mine = agent->plan->fds[i] >= 0;
+
+        if (!agent->lives[i])
+            continue;
+        if (mine ? hung_up(agent->plan->fds[i]) : look && !seen_alive(agent, i)) {
+            lose(agent, i);
+            lost = true;
+        } else if (!mine) {
+            blind = true;
+        }
+    }
+    agent->timers.look = blind ? monotonic_ns() + LOOK_NS : 0;
+    if (!lost)
+        return;
+    if (agent_living(agent) == 0 && !agent->down_ns)
+        begin_outage(agent);
+    agent_event(agent, LINK_LOST);
+}
+
+/* ---- finding the server again ---- */
+
+static void dial_again(struct agent *agent)
+{
+    struct agent_plan *plan = agent->plan;
+    size_t living = agent_living(agent);
+    /* While a connection lives the others belong to the same server: one's flush must cover all. */
+    const struct servers servers = {
+        .endpoints = living ? &plan->endpoints[plan->serving] : plan->endpoints,
+        .count = living ? 1 : plan->endpoints_count,
+        .connections = agent->state->connections - living,
+        .ktls = plan->ktls,
+        .connect_timeout_ns = plan->connect_timeout_ns,
+    };
+    const struct disk_identity identity = {
+        .size = agent->state->size,
+        .flags = agent->state->flags,
+        .read_only = plan->device.read_only,
+        .block_size = plan->device.logical_block_size,
+        .request_size = plan->device.max_sectors_kb * 1024,
+        .connections = agent->state->connections,
+        .canonical_name = agent->state->canonical_name,
+    };
+    struct failure failure = {0};
+
+    for (size_t i = 0; i < plan->endpoints_count; i++)
+        plan->endpoints[i].policy.tcp_ns = TCP_NS;
+    agent->attempt++;
+    agent_tell_dialling(agent);
+    if (redial_start(&agent->redial, &servers, &identity, &failure) == 0)
+        return;
+    agent_tell_failed(agent, &failure);
+    agent_event(agent, LINK_FAILED);
+}
+
+static void pause_attempts(struct agent *agent)
+{
+    uint64_t ns = PAUSE_MOST_NS;
+
+    if (agent->attempt < 5)
+        ns = PAUSE_FIRST_NS << agent->attempt > PAUSE_MOST_NS ? PAUSE_MOST_NS
+                                                              : PAUSE_FIRST_NS << agent->attempt;
+    /* Many agents of one server must not come at the same moment: 75 to 125 %. */
+    ns = ns * 3 / 4 + (uint64_t)random() % (ns / 2);
+    agent->timers.pause = monotonic_ns() + ns;
+}
+
+void agent_dialled(struct agent *agent)
+{
+    int r;
+
+    if (!agent->redial.running)
+        return;
+    r = redial_join(&agent->redial);
+    if (r == 0) {
+        agent_event(agent, LINK_DIALLED);
+        return;
+    }
+    agent_tell_failed(agent, &agent->redial.failure);
+    agent_event(agent,
+                agent->redial.failure.status == EXIT_STATUS_IDENTITY ? LINK_NOT_THE_DISK : LINK_FAILED);
+}
+
+/* ---- giving it to the kernel ---- */
+
+static int offer(struct agent *agent, int fd)
+{
+    struct netlink_reason reason = {0};
+    const struct nbd_config config = {
+        .index = agent->plan->device.index,
+        .backend = agent->plan->device.backend,
+        .sockets = &fd,
+        .sockets_count = 1,
+    };
+    int r = nbd_netlink_reconfigure(agent->netlink, &config, &reason);
+
+    if (r < 0)
+        agent_log(LOG_PRIORITY_WARNING, config.index, "the kernel refuses a connection: %s", reason.text);
+    return r;
+}
+
+/* The driver gives its request timeout, if it has one, to every socket that it takes (nbd_reconnect_socket).
+ */
+static bool taken(int fd)
+{
+    struct timeval timeout = {0};
+    socklen_t size = sizeof timeout;
+
+    return getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, &size) == 0 &&
+           (timeout.tv_sec > 0 || timeout.tv_usec > 0);
+}
+
+/*
+ * RECONFIGURE says yes also when no slot was dead, and then drops the socket. Two slots with one socket would
+ * mix up replies, so with several connections a socket is offered again only when it is certain that it was
+ * not taken. A single one may always be offered again: see agent_confirm().
+ */
+static int hand_to_kernel(struct agent *agent, int fd)
+{
+    int r = offer(agent, fd);
+
+    if (agent->plan->timeout_s == 0)
+        return r;
+    for (int i = 0; i < OFFERS_MOST && r == 0 && !taken(fd); i++) {
+        usleep(OFFER_AGAIN_US);
+        r = offer(agent, fd);
+    }
+    return r == 0 && !taken(fd) ? -EAGAIN : r;
+}
+
+static size_t dead_slot(const struct agent *agent)
+{
+    for (size_t i = 0; i < agent->state->connections; i++)
+        if (!agent->lives[i])
+            return i;
+    return NBD_MAX_CONNECTIONS;
+}
+
+static void adopt(struct agent *agent, size_t slot, struct connection *connection,
+                  const struct carried *carried, size_t i)
+{
+    struct failure failure = {0};
+
+    agent->plan->fds[slot] = steal_fd(&connection->fd);
+    agent->lives[slot] = true;
+    agent->state->sockets[slot] = carried->sockets[i];
+    agent->state->relays[slot] = carried->relays[i];
+    agent->state->path = connection->path;
+    agent->state->tls = connection->tls;
+    if (agent_watch_socket(agent, slot, &failure) < 0)
+        agent_log(LOG_PRIORITY_WARNING, agent->plan->device.index, "%s", failure.text);
+}
+
+/* Returns how many were taken, or -errno when the kernel will take none any more. */
+static int hand_all(struct agent *agent, const struct carried *carried)
+{
+    struct connections *connections = &agent->redial.connections;
+    int count = 0;
+
+    for (size_t i = 0; i < connections->count; i++) {
+        size_t slot = dead_slot(agent);
+        int r;
+
+        if (slot == NBD_MAX_CONNECTIONS)
+            break; /* none is missing any more */
+        r = hand_to_kernel(agent, connections->list[i].fd);
+        if (r == -EINVAL || r == -ENODEV)
+            return r;
+        if (r < 0)
+            continue;
+        adopt(agent, slot, &connections->list[i], carried, i);
+        count++;
+    }
+    return count;
+}
+
+static void note_server(struct agent *agent, const struct carried *carried)
+{
+    struct agent_plan *plan = agent->plan;
+    const struct sockaddr_storage *remote = &carried->sockets[0].remote;
+    char *uri;
+
+    /* Where the one in use was asked alone the index counts from it. */
+    if (agent->redial.servers.endpoints == plan->endpoints)
+        plan->serving = agent->redial.served.server;
+    if (remote->ss_family == AF_INET || remote->ss_family == AF_INET6)
+        plan->endpoints[plan->serving].policy.known = *remote;
+    uri = target_format(&plan->endpoints[plan->serving].target);
+    if (!uri)
+        return; /* the old one stands: out of memory is no reason to fail */
+    free(agent->state->uri);
+    agent->state->uri = uri;
+}
+
+/* In a message of its own: with sockets beside it the queue is frozen first, and never thaws. */
+static void grow(struct agent *agent, uint64_t size)
+{
+    const struct nbd_config config = {
+        .index = agent->plan->device.index, .backend = agent->plan->device.backend, .size = size};
+    struct netlink_reason reason = {0};
+    uint64_t old_size = agent->state->size;
+
+    if (size <= old_size)
+        return;
+    if (nbd_netlink_reconfigure(agent->netlink, &config, &reason) < 0) {
+        agent_log(LOG_PRIORITY_WARNING, config.index, "cannot grow: %s", reason.text);
+        return;
+    }
+    agent->state->size = size;
+    agent_tell_resized(agent, old_size);
+}
+
+static void end_outage(struct agent *agent)
+{
+    agent->last_outage_ms = agent->down_ns ? (monotonic_ns() - agent->down_ns) / NS_PER_MS : 0;
+    agent->state->outage_ms += agent->last_outage_ms;
+    agent->down_ns = 0;
+    agent->io_fails = false;
+    agent->timers.dead = 0;
+}
+
+static void hand_over(struct agent *agent)
+{
+    struct connections *connections = &agent->redial.connections;
+    uint64_t size = connections->export.size;
+    struct failure failure = {0};
+    struct carried carried;
+    int r = carry_connections(connections, &carried, &failure);
+
+    if (carried.relay_weakness.text[0])
+        agent_log(LOG_PRIORITY_WARNING, agent->plan->device.index, "a shortage of memory may hang it: %s",
+                  carried.relay_weakness.text);
+    if (r < 0)
+        agent_tell_failed(agent, &failure);
+    else
+        r = hand_all(agent, &carried);
+    if (r > 0)
+        note_server(agent, &carried);
+    connections_close(connections); /* those that were not taken */
+    if (r == -EINVAL || r == -ENODEV) {
+        /* Disconnected, though somebody holds it open still; or attached anew. */
+        agent_event(agent, LINK_DETACHED);
+        return;
+    }
+    if (r <= 0) {
+        agent_event(agent, LINK_HANDED_NONE);
+        return;
+    }
+    if (agent->state->connections == 1 && agent->plan->timeout_s == 0) {
+        agent->confirms = CONFIRMS;
+        agent->timers.confirm = monotonic_ns() + confirm_after_ns[0];
+    }
+    grow(agent, size);
+    agent_event(agent, agent_living(agent) == agent->state->connections ? LINK_HANDED_ALL : LINK_HANDED_SOME);
+}
+
+/*
+ * The one connection of a device without a request timeout leaves no sign of having been taken. It is offered
+ * again: when the slot has it already nothing happens, and when it died since nothing is lost.
+ */
+void agent_confirm(struct agent *agent)
+{
+    if (agent->state->connections != 1 || !agent->lives[0] || agent->plan->fds[0] < 0 || agent->confirms == 0)
+        return;
+    offer(agent, agent->plan->fds[0]);
+    if (--agent->confirms > 0)
+        agent->timers.confirm = monotonic_ns() + confirm_after_ns[CONFIRMS - agent->confirms];
+}
+
+/* ---- the machine ---- */
+
+static void link_up(struct agent *agent)
+{
+    agent->state->reconnects++;
+    end_outage(agent);
+    agent_tell_up(agent);
+    agent->attempt = 0;
+    agent->told_dialling = false;
+}
+
+static void act(struct agent *agent, unsigned actions)
+{
+    if (actions & LINK_TELL_DOWN)
+        agent_tell_down(agent);
+    if (actions & LINK_TELL_REFUSED)
+        agent_tell_refused(agent);
+    if (actions & LINK_TELL_UP)
+        link_up(agent);
+    if (actions & LINK_SETTLE)
+        agent->timers.settle = monotonic_ns() + SETTLE_NS;
+    if (actions & LINK_PAUSE)
+        pause_attempts(agent);
+    if (actions & LINK_DIAL)
+        dial_again(agent);
+    if (actions & LINK_HAND_OVER)
+        hand_over(agent);
+}
+
+/* Before each attempt: nobody must be dialled for a device that is detached. */
+static enum link_event unless_detached(const struct agent *agent, enum link_event event)
+{
+    if (event != LINK_SETTLED && event != LINK_PAUSED && event != LINK_DIALLED)
+        return event;
+    return device_still(&agent->plan->device) ? event : LINK_DETACHED;
+}
+
+void agent_event(struct agent *agent, enum link_event event)
+{
+    enum link_event real = unless_detached(agent, event);
+    struct link_step step = link_step(agent->link, real);
+
+    if (event == LINK_DIALLED && real == LINK_DETACHED)
+        connections_close(&agent->redial.connections);
+    agent->link = step.next;
+    if (step.actions & LINK_END)
+        agent_tell_end(agent, real == LINK_DETACHED);
+    else
+        act(agent, step.actions);
+}

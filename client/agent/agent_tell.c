@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/agent_internal.h"
+#include "agent/disconnect.h"
+#include "agent/log.h"
+
+#define NS_PER_MS UINT64_C(1000000)
+
+static struct json_object *number(uint64_t value)
+{
+    return json_object_new_uint64(value);
+}
+
+static struct json_object *text_or_null(const char *text)
+{
+    return text ? json_object_new_string(text) : NULL;
+}
+
+double agent_outage(const struct agent *agent)
+{
+    uint64_t ms = agent->state->outage_ms;
+
+    if (agent->down_ns)
+        ms += (monotonic_ns() - agent->down_ns) / NS_PER_MS;
+    return (double)ms / 1000;
+}
+
+/* Of this outage alone, or of the one that has just ended. */
+static double this_outage(const struct agent *agent)
+{
+    uint64_t ms = agent->down_ns ? (monotonic_ns() - agent->down_ns) / NS_PER_MS : agent->last_outage_ms;
+
+    return (double)ms / 1000;
+}
+
+const char *agent_state_name(const struct agent *agent)
+{
+    if (agent_living(agent) > 0)
+        return "up";
+    return agent->io_fails ? "down" : "reconnecting";
+}
+
+struct json_object *agent_status(void *opaque)
+{
+    const struct agent *agent = opaque;
+    struct json_object *object = json_object_new_object();
+
+    json_object_object_add(object, "state", json_object_new_string(agent_state_name(agent)));
+    json_object_object_add(object, "link", json_object_new_string(link_state_name(agent->link)));
+    json_object_object_add(object, "agent_pid", number((uint64_t)agent->state->agent_pid));
+    json_object_object_add(object, "connections", number(agent->state->connections));
+    json_object_object_add(object, "connections_up", number(agent_living(agent)));
+    json_object_object_add(object, "reconnects", number(agent->state->reconnects));
+    json_object_object_add(object, "outage_seconds", json_object_new_double(agent_outage(agent)));
+    json_object_object_add(object, "last_error", text_or_null(agent->state->last_error));
+    json_object_object_add(object, "uri", text_or_null(agent->state->uri));
+    json_object_object_add(object, "size", number(agent->state->size));
+    return object;
+}
+
+static void write_state(struct agent *agent)
+{
+    struct failure failure = {0};
+
+    /* It may be detached, and another's by now. */
+    if (!device_still(&agent->plan->device))
+        return;
+    if (device_state_write(agent->state, &failure) < 0)
+        agent_log(LOG_PRIORITY_WARNING, agent->plan->device.index, "%s", failure.text);
+}
+
+static void add_counts(const struct agent *agent, struct json_object *event)
+{
+    json_object_object_add(event, "connections_up", number(agent_living(agent)));
+    json_object_object_add(event, "connections", number(agent->state->connections));
+}
+
+void agent_tell_down(struct agent *agent)
+{
+    struct json_object *event = control_event(agent->control, "link-down");
+
+    agent_log(LOG_PRIORITY_WARNING, agent->plan->device.index,
+              "lost the server: %zu of %zu connections are left", agent_living(agent),
+              agent->state->connections);
+    if (event) {
+        add_counts(agent, event);
+        json_object_object_add(event, "error", text_or_null(agent->state->last_error));
+    }
+    control_announce(agent->control, event);
+}
+
+/* Once an outage: what changes from attempt to attempt is the reason, and that is told when it does. */
+void agent_tell_dialling(struct agent *agent)
+{
+    struct json_object *event;
+
+    if (agent->told_dialling)
+        return;
+    agent->told_dialling = true;
+    event = control_event(agent->control, "reconnecting");
+    if (event) {
+        json_object_object_add(event, "uri", text_or_null(agent->state->uri));
+        json_object_object_add(event, "attempt", number(agent->attempt));
+    }
+    control_announce(agent->control, event);
+}
+
+/* The first of its kind is logged, and written where status finds it when the agent is gone. */
+static bool new_error(struct agent *agent, const char *text)
+{
+    char *copy;
+
+    if (agent->state->last_error && strcmp(agent->state->last_error, text) == 0 && agent->attempt > 1)
+        return false;
+    copy = strdup(text);
+    if (!copy)
+        return true;
+    free(agent->state->last_error);
+    agent->state->last_error = copy;
+    write_state(agent);
+    return true;
+}
+
+void agent_tell_failed(struct agent *agent, const struct failure *failure)
+{
+    struct json_object *event;
+
+    if (failure->status == EXIT_STATUS_IDENTITY || !new_error(agent, failure->text))
+        return;
+    agent_log(LOG_PRIORITY_WARNING, agent->plan->device.index, "cannot reconnect, and keeps trying: %s",
+              failure->text);
+    event = control_event(agent->control, "reconnecting");
+    if (event) {
+        json_object_object_add(event, "uri", text_or_null(agent->state->uri));
+        json_object_object_add(event, "attempt", number(agent->attempt));
+        json_object_object_add(event, "error", text_or_null(failure->text));
+    }
+    control_announce(agent->control, event);
+}
+
+void agent_tell_refused(struct agent *agent)
+{
+    const char *text = agent->redial.failure.text;
+    struct json_object *event;
+
+    if (!new_error(agent, text))
+        return;
+    agent_log(LOG_PRIORITY_ERROR, agent->plan->device.index, "what answers is not taken: %s", text);
+    event = control_event(agent->control, "identity-changed");
+    if (event) {
+        json_object_object_add(event, "uri", text_or_null(agent->state->uri));
+        json_object_object_add(event, "error", json_object_new_string(text));
+    }
+    control_announce(agent->control, event);
+}
+
+void agent_tell_up(struct agent *agent)
+{
+    struct json_object *event = control_event(agent->control, "link-up");
+
+    write_state(agent);
+    agent_log(LOG_PRIORITY_NOTICE, agent->plan->device.index, "reconnected to %s: %zu of %zu connections",
+              agent->state->uri, agent_living(agent), agent->state->connections);
+    if (event) {
+        json_object_object_add(event, "uri", text_or_null(agent->state->uri));
+        add_counts(agent, event);
+        json_object_object_add(event, "outage_seconds", json_object_new_double(this_outage(agent)));
+    }
+    control_announce(agent->control, event);
+}
+
+void agent_tell_io_fails(struct agent *agent)
+{
+    struct json_object *event = control_event(agent->control, "io-failing");
+
+    agent->io_fails = true;
+    agent_log(LOG_PRIORITY_ERROR, agent->plan->device.index,
+              "no server for %" PRIu64 " s: I/O fails until one is back", agent->plan->dead_timeout_s);
+    if (event)
+        json_object_object_add(event, "outage_seconds", json_object_new_double(this_outage(agent)));
+    control_announce(agent->control, event);
+}
+
+void agent_tell_resized(struct agent *agent, uint64_t old_size)
+{
+    struct json_object *event = control_event(agent->control, "resized");
+
+    agent_log(LOG_PRIORITY_NOTICE, agent->plan->device.index, "grew from %" PRIu64 " to %" PRIu64 " bytes",
+              old_size, agent->state->size);
+    if (event) {
+        json_object_object_add(event, "size", number(agent->state->size));
+        json_object_object_add(event, "old_size", number(old_size));
+    }
+    control_announce(agent->control, event);
+}
+
+void agent_tell_end(struct agent *agent, bool detached)
+{
+    control_announce(agent->control, control_event(agent->control, detached ? "detached" : "agent-stopped"));
+    if (detached)
+        device_state_remove(&agent->plan->device);
+    else
+        write_state(agent);
+    agent_log(LOG_PRIORITY_NOTICE, agent->plan->device.index, "%s",
+              detached ? "detached" : "the agent was told to end; the device stays attached");
+}

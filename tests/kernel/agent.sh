@@ -1,0 +1,399 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# The agent: servers that restart, hang, vanish, change or move under a busy device; agents that die. Runs in scripts/lab.
+set -uo pipefail
+# shellcheck source=tests/kernel/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+here=$(cd "$(dirname "$0")" && pwd)
+rounds=${AGENT_ROUNDS:-5}
+port=10941
+uri=nbd://127.0.0.1:$port/
+psk=$work/psk
+tls_uri="nbds://alice@127.0.0.1:$port/?tls-psk-file=$psk/keys.psk"
+server=
+
+mkdir -p "$psk" "$work/mnt"
+(umask 077 && echo "alice:$(head -c 32 /dev/urandom | od -An -vtx1 | tr -d ' \n')" >"$psk/keys.psk")
+
+# start_server [OPTION...]: qemu-nbd on the image, as often as a test likes
+start_server() {
+	qemu-nbd -t -f raw -e 16 -p $port "$@" "$work/disk.img" 2>>"$work/server.log" &
+	server=$!
+	wait_port $port
+}
+
+start_tls_server() {
+	start_server --object "tls-creds-psk,id=t,endpoint=server,dir=$psk" --tls-creds t
+}
+
+# At once, as when its machine loses power.
+kill_server() {
+	kill -9 "$server" 2>/dev/null || true
+	wait "$server" 2>/dev/null || true
+}
+
+# Every test ends with no server and no device, whatever became of it.
+clean() {
+	local pid
+	kill_server
+	for pid in $(jobs -p); do kill -9 "$pid" 2>/dev/null || true; done
+	umount "$work/mnt" 2>/dev/null || true
+	"$NBDCTL" -q detach --all --force 2>/dev/null || true
+	tc qdisc del dev lo root 2>/dev/null || true
+}
+
+# test NAME FUNCTION: in a fresh image, and with everything cleaned up behind it
+a() {
+	local name=$1
+	shift
+	[[ $name =~ ${AGENT_ONLY:-} ]] || return 0
+	truncate -s 0 "$work/disk.img"
+	truncate -s 64M "$work/disk.img"
+	wrapped() { trap clean EXIT; "$@"; }
+	t "$name" wrapped "$@"
+}
+
+field() {
+	"$NBDCTL" status --json "${2:-nbd0}" | python3 -c 'import json,sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"
+}
+
+# until_field NAME VALUE [TRIES]: waits for what status says
+until_field() {
+	local i
+	for i in $(seq "${3:-200}"); do
+		[ "$(field "$1")" = "$2" ] && return 0
+		sleep 0.1
+	done
+	echo "$1 is $(field "$1"), not $2, after $i tries"
+	"$NBDCTL" status nbd0
+	return 1
+}
+
+agent_pid() {
+	python3 -c 'import json,sys; print(json.load(open(f"/run/nbdctl/{sys.argv[1]}.json"))["agent_pid"])' "${1:-nbd0}"
+}
+
+busy() {
+	fio --name=busy --filename=/dev/nbd0 --rw=randrw --bs=4k --size=16M --iodepth=16 --ioengine=libaio --direct=1 \
+		--verify=crc32c --verify_fatal=1 --verify_backlog=64 --time_based --runtime="$1" --minimal >"$work/fio.log" 2>&1
+}
+
+# restarts START COUNT ATTACH-ARGUMENT...: the server dies and returns under fio, which notices nothing
+restarts() {
+	local start=$1 count=$2 fio i
+	shift 2
+	$start
+	"$NBDCTL" attach "$@" nbd0
+	busy $((4 + count * 3)) &
+	fio=$!
+	sleep 1
+	for i in $(seq "$count"); do
+		kill_server
+		sleep 0.$((RANDOM % 9))
+		$start
+		until_field connections_up "$(field connections)"
+		sleep 1.$((RANDOM % 9))
+	done
+	wait $fio || { cat "$work/fio.log"; return 1; }
+	[ "$(field reconnects)" -ge "$count" ]
+	until_field state up
+	"$NBDCTL" detach nbd0
+}
+
+# A journalling file system and a writer that syncs: neither sees an error, and all is there afterwards.
+file_system() {
+	local kind=$1 writer i
+	truncate -s 320M "$work/disk.img"
+	start_tls_server
+	"$NBDCTL" attach --ktls=require "$tls_uri" nbd0
+	"mkfs.$kind" -q /dev/nbd0
+	mount /dev/nbd0 "$work/mnt"
+	(for i in $(seq 60); do
+		head -c 65536 /dev/urandom | tee "$work/mnt/$i" | sha256sum >"$work/sum.$i"
+		sync "$work/mnt/$i"
+		sleep 0.1
+	done) &
+	writer=$!
+	sleep 1
+	kill_server
+	sleep 3
+	start_tls_server
+	wait $writer
+	umount "$work/mnt"
+	[ "$(field reconnects)" = 1 ]
+	mount -o ro /dev/nbd0 "$work/mnt"
+	for i in $(seq 60); do same "$(sha256sum <"$work/mnt/$i")" "$(cat "$work/sum.$i")"; done
+	umount "$work/mnt"
+	if [ "$kind" = ext4 ]; then e2fsck -fn /dev/nbd0; else xfs_repair -n /dev/nbd0; fi
+	"$NBDCTL" detach nbd0
+}
+
+# It answers nothing for a minute, and then everything.
+stopped_server() {
+	local fio
+	start_server
+	"$NBDCTL" attach "$uri" nbd0
+	busy 70 &
+	fio=$!
+	sleep 1
+	kill -STOP "$server"
+	sleep 60
+	kill -CONT "$server"
+	wait $fio || { cat "$work/fio.log"; return 1; }
+	"$NBDCTL" detach nbd0
+}
+
+# A reply that takes 20 s is late, not lost: one connection is left alone.
+slow_server() {
+	python3 "$here/odd_server.py" 10942 then=store slowflush=20 size=67108864 &
+	wait_port 10942
+	"$NBDCTL" attach nbd://127.0.0.1:10942/ nbd0
+	dd if=/dev/urandom of=/dev/nbd0 bs=4k count=1 conv=nocreat,notrunc,fsync status=none
+	same "$(field reconnects)" 0
+	"$NBDCTL" detach --force nbd0 # (not another 20 s)
+}
+
+# Nothing arrives on either side, and nobody is told so.
+lost_packets() {
+	local fio
+	start_server
+	"$NBDCTL" attach "$uri" nbd0
+	busy 60 &
+	fio=$!
+	sleep 1
+	tc qdisc add dev lo root netem loss 100%
+	sleep "$1"
+	tc qdisc del dev lo root
+	wait $fio || { cat "$work/fio.log"; return 1; }
+	until_field state up
+	"$NBDCTL" detach nbd0
+}
+
+# A reply breaks off in its middle: the read is done again on the next connection, and nobody sees it.
+cut_replies() {
+	local i
+	python3 "$here/odd_server.py" 10942 then=store cut=20 size=67108864 &
+	wait_port 10942
+	"$NBDCTL" attach nbd://127.0.0.1:10942/ nbd0
+	dd if=/dev/urandom of="$work/data" bs=1M count=16 status=none
+	dd if="$work/data" of=/dev/nbd0 bs=64k conv=nocreat,notrunc,fsync status=none
+	for i in 1 2; do
+		echo 3 >/proc/sys/vm/drop_caches
+		dd if=/dev/nbd0 bs=64k count=256 iflag=direct status=none | cmp - "$work/data"
+	done
+	[ "$(field reconnects)" -ge 5 ]
+	"$NBDCTL" detach nbd0
+}
+
+another_disk_comes_back() {
+	local watch status=0
+	start_server
+	"$NBDCTL" attach "$uri" nbd0
+	dd if=/dev/urandom of=/dev/nbd0 bs=4k count=1 conv=nocreat,notrunc,fsync status=none
+	sum=$(dd if=/dev/nbd0 bs=4k count=1 iflag=direct status=none | sha256sum)
+	"$NBDCTL" watch nbd0 >"$work/watch" 2>&1 &
+	watch=$!
+	kill_server
+	mv "$work/disk.img" "$work/right.img"
+	truncate -s 32M "$work/disk.img"
+	start_server
+	wait $watch || status=$?
+	cat "$work/watch"
+	same $status 4
+	grep -q "not the same disk" "$work/watch"
+	same "$(field state)" reconnecting
+	[[ "$(field last_error)" == *"not the same disk"* ]]
+	kill_server
+	mv "$work/right.img" "$work/disk.img"
+	start_server
+	until_field state up
+	same "$(dd if=/dev/nbd0 bs=4k count=1 iflag=direct status=none | sha256sum)" "$sum"
+	"$NBDCTL" detach nbd0
+}
+
+longer_than_the_dead_timeout() {
+	start_server
+	"$NBDCTL" attach --dead-timeout 2 "$uri" nbd0
+	kill_server
+	if timeout 60 dd if=/dev/nbd0 of=/dev/null bs=4k count=1 iflag=direct status=none; then return 1; fi
+	until_field state down
+	start_server
+	until_field state up
+	dd if=/dev/nbd0 of=/dev/null bs=4k count=1 iflag=direct status=none
+	"$NBDCTL" detach nbd0
+}
+
+# Two servers of one file; the second takes over, and the first again.
+fail_over() {
+	local other
+	start_server --image-opts driver=raw,file.driver=file,file.locking=off,file.filename="$work/disk.img" 2>/dev/null || true
+	kill_server
+	serve_unlocked $port
+	server=${servers[-1]}
+	serve_unlocked 10943
+	other=${servers[-1]}
+	"$NBDCTL" attach "$uri" nbd://127.0.0.1:10943/ nbd0
+	same "$(field uri)" "$uri"
+	"$NBDCTL" watch --json nbd0 >"$work/watch" 2>&1 &
+	sleep 1
+	dd if=/dev/urandom of=/dev/nbd0 bs=4k count=64 conv=nocreat,notrunc,fsync status=none
+	sum=$(dd if=/dev/nbd0 bs=4k count=64 iflag=direct status=none | sha256sum)
+	kill_server
+	until_field uri nbd://127.0.0.1:10943/
+	same "$(dd if=/dev/nbd0 bs=4k count=64 iflag=direct status=none | sha256sum)" "$sum"
+	serve_unlocked $port
+	kill -9 "$other"
+	until_field uri "$uri"
+	same "$(dd if=/dev/nbd0 bs=4k count=64 iflag=direct status=none | sha256sum)" "$sum"
+	grep -q '"event":"link-up".*10943' "$work/watch"
+	"$NBDCTL" detach nbd0
+}
+
+serve_unlocked() {
+	qemu-nbd -t -e 16 -p "$1" --image-opts "driver=raw,file.driver=file,file.locking=off,file.filename=$work/disk.img" &
+	servers+=($!)
+	wait_port "$1"
+}
+
+# I/O goes on without it; the same command brings another one, which touches nothing, and does the same work.
+agent_is_killed() {
+	local fio first
+	start_server
+	"$NBDCTL" attach "$@" nbd0
+	first=$(agent_pid)
+	busy 12 &
+	fio=$!
+	sleep 1
+	kill -9 "$first"
+	sleep 1
+	kill -0 $fio
+	same "$(field state)" up
+	same "$("$NBDCTL" attach "$@")" /dev/nbd0
+	[ "$(agent_pid)" != "$first" ]
+	kill_server
+	sleep 1
+	start_server
+	wait $fio || { cat "$work/fio.log"; return 1; }
+	until_field connections_up "$(field connections)"
+	"$NBDCTL" detach nbd0
+}
+
+# While it tries, and right after it was told to end.
+agent_is_killed_in_an_outage() {
+	local fio pid signal
+	start_server
+	"$NBDCTL" attach "$uri" nbd0
+	busy 15 &
+	fio=$!
+	for signal in KILL TERM; do
+		sleep 1
+		kill_server
+		sleep 0.$((RANDOM % 9))
+		pid=$(agent_pid)
+		kill -$signal "$pid"
+		while kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+		start_server
+		sleep 0.5
+		same "$("$NBDCTL" attach "$uri" nbd0)" /dev/nbd0
+		until_field connections_up 1
+	done
+	wait $fio || { cat "$work/fio.log"; return 1; }
+	"$NBDCTL" detach nbd0
+}
+
+detach_without_the_agent() {
+	start_server
+	"$NBDCTL" attach "$uri" nbd0
+	kill -9 "$(agent_pid)"
+	"$NBDCTL" detach nbd0
+	# and while one is trying to reconnect
+	"$NBDCTL" attach "$uri" nbd0
+	kill_server
+	sleep 0.5
+	timeout 20 "$NBDCTL" detach --force --timeout 1 nbd0
+	same "$(attached)" ""
+}
+
+# Growth is told to the kernel, in the midst of I/O; to shrink is to be another disk.
+grows() {
+	local fio
+	start_server
+	"$NBDCTL" attach "$uri" nbd0
+	busy 6 &
+	fio=$!
+	sleep 1
+	kill_server
+	truncate -s 128M "$work/disk.img"
+	start_server
+	until_field size $((128 << 20))
+	same "$(blockdev --getsize64 /dev/nbd0)" $((128 << 20))
+	wait $fio || { cat "$work/fio.log"; return 1; }
+	dd if=/dev/urandom of=/dev/nbd0 bs=1M seek=100 count=1 conv=nocreat,notrunc,fsync status=none
+	"$NBDCTL" detach nbd0
+}
+
+many_agents() {
+	local i
+	start_server_for_all
+	for i in $(seq 0 "$1"); do "$NBDCTL" attach "$uri" "nbd$i" >/dev/null & done
+	wait_jobs
+	same "$("$NBDCTL" list --json | grep -c '"state": "up"')" $(($1 + 1))
+	kill_server
+	sleep 1
+	same "$("$NBDCTL" list --json | grep -c '"state": "reconnecting"')" $(($1 + 1))
+	start_server_for_all
+	for i in $(seq 300); do
+		[ "$("$NBDCTL" list --json | grep -c '"state": "up"')" = $(($1 + 1)) ] && break
+		sleep 0.2
+	done
+	for i in $(seq 0 "$1"); do dd if="/dev/nbd$i" of=/dev/null bs=4k count=1 iflag=direct status=none; done
+	"$NBDCTL" detach --all
+	same "$(attached)" ""
+}
+
+start_server_for_all() {
+	nbdkit -f -p $port memory 64M &
+	server=$!
+	wait_port $port
+}
+
+wait_jobs() {
+	local pid
+	for pid in $(jobs -p); do [ "$pid" = "$server" ] || wait "$pid"; done
+}
+
+nothing_left_behind() {
+	local name comm
+	for name in /proc/[0-9]*/comm; do
+		read -r comm <"$name" 2>/dev/null || continue
+		case $comm in nbdctl*) echo "$name is $comm"; return 1 ;; esac
+	done
+	same "$(ls -A /run/nbdctl 2>/dev/null)" ""
+}
+
+modprobe -q nbd
+a "restarts under fio: plain" restarts start_server "$rounds" "$uri"
+a "restarts under fio: plain, 4 connections" restarts start_server 2 --connections 4 "$uri"
+a "restarts under fio: TLS in the kernel" restarts start_tls_server "$rounds" --ktls=require "$tls_uri"
+a "restarts under fio: TLS in the kernel, 4 connections" restarts start_tls_server 2 --ktls=require --connections 4 "$tls_uri"
+a "restarts under fio: relay" restarts start_tls_server "$rounds" --ktls=no "$tls_uri"
+a "restarts under fio: relay, 4 connections" restarts start_tls_server 2 --ktls=no --connections 4 "$tls_uri"
+a "ext4 notices nothing" file_system ext4
+a "xfs notices nothing" file_system xfs
+a "a server that stops for a minute" stopped_server
+a "a server that takes 20 s" slow_server
+a "all packets lost for 10 s" lost_packets 10
+a "all packets lost for 50 s" lost_packets 50
+a "replies that break off" cut_replies
+a "another disk comes back" another_disk_comes_back
+a "away for longer than the dead timeout" longer_than_the_dead_timeout
+a "fail over between two servers" fail_over
+a "the agent is killed" agent_is_killed "$uri"
+a "the agent is killed, 2 connections" agent_is_killed --connections 2 "$uri"
+a "the agent is killed in an outage" agent_is_killed_in_an_outage
+a "detach without the agent" detach_without_the_agent
+a "the disk grows" grows
+a "64 agents" many_agents 63
+t "nothing is left behind" nothing_left_behind
+finish
