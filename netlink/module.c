@@ -2,6 +2,7 @@
 #include "module.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,21 +13,22 @@
 
 #if HAVE_KMOD
 
-#include <libkmod.h>
+#include "kmod_calls.h"
+#include "ktext.h"
 
 static void cleanup_context(struct kmod_ctx **context)
 {
-    kmod_unref(*context);
+    kmod.unref(*context);
 }
 
 static void cleanup_module(struct kmod_module **module)
 {
-    kmod_module_unref(*module);
+    kmod.module_unref(*module);
 }
 
 static void cleanup_list(struct kmod_list **list)
 {
-    kmod_module_unref_list(*list);
+    kmod.module_unref_list(*list);
 }
 
 /* libkmod logs to stderr by itself; this layer never prints. */
@@ -75,9 +77,9 @@ static bool is_loaded(struct kmod_ctx *context, const char *name)
     _cleanup_(cleanup_module) struct kmod_module *module = NULL;
     int state;
 
-    if (kmod_module_new_from_name(context, name, &module) < 0)
+    if (kmod.module_new_from_name(context, name, &module) < 0)
         return false;
-    state = kmod_module_get_initstate(module);
+    state = kmod.module_get_initstate(module);
     return state == KMOD_MODULE_LIVE || state == KMOD_MODULE_BUILTIN;
 }
 
@@ -87,15 +89,13 @@ static bool is_loaded(struct kmod_ctx *context, const char *name)
  */
 static int insert(struct kmod_list *list)
 {
-    struct kmod_list *item;
     bool inserted = false;
     int failed = 0;
 
-    kmod_list_foreach(item, list)
-    {
-        _cleanup_(cleanup_module) struct kmod_module *module = kmod_module_get_module(item);
+    for (struct kmod_list *item = list; item; item = kmod.list_next(list, item)) {
+        _cleanup_(cleanup_module) struct kmod_module *module = kmod.module_get_module(item);
 
-        int r = kmod_module_probe_insert_module(module, 0, NULL, NULL, NULL, NULL);
+        int r = kmod.module_probe_insert_module(module, 0, NULL, NULL, NULL, NULL);
 
         if (r >= 0 || r == -EEXIST)
             inserted = true;
@@ -105,18 +105,18 @@ static int insert(struct kmod_list *list)
     return inserted ? 0 : failed;
 }
 
-int module_load(const char *name, struct netlink_reason *reason)
+static int load(const char *name, struct netlink_reason *reason)
 {
-    _cleanup_(cleanup_context) struct kmod_ctx *context = kmod_new(NULL, NULL);
+    _cleanup_(cleanup_context) struct kmod_ctx *context = kmod.new(NULL, NULL);
     _cleanup_(cleanup_list) struct kmod_list *list = NULL;
     int r;
 
     if (!context)
         return refused(name, ENOMEM, reason);
-    kmod_set_log_fn(context, log_nothing, NULL);
+    kmod.set_log_fn(context, log_nothing, NULL);
     if (is_loaded(context, name))
         return 0;
-    r = kmod_module_new_from_lookup(context, name, &list);
+    r = kmod.module_new_from_lookup(context, name, &list);
     if (r == -ENOMEM)
         return refused(name, ENOMEM, reason);
     /* Another error only means that the index of modules cannot be read. */
@@ -126,6 +126,25 @@ int module_load(const char *name, struct netlink_reason *reason)
     if (r == -ENOENT)
         return absent(name, reason);
     return r < 0 ? refused(name, -r, reason) : 0;
+}
+
+/* What libkmod would find out first, without libkmod. It knows more: built-in modules, aliases. */
+static bool is_live(const char *name)
+{
+    char path[PATH_MAX], state[16];
+
+    return ktext_path(path, sizeof path, "/sys/module/%s/initstate", name) == 0 &&
+           ktext_read(path, state, sizeof state) > 0 && strcmp(state, "live") == 0;
+}
+
+int module_load(const char *name, struct netlink_reason *reason)
+{
+    int r;
+
+    if (is_live(name))
+        return 0;
+    r = kmod_calls_load(name, reason);
+    return r < 0 ? r : load(name, reason);
 }
 
 #else
