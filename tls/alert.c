@@ -13,7 +13,7 @@
 
 static const char *alert_name(gnutls_alert_description_t alert)
 {
-    const char *name = gnutls_alert_get_name(alert);
+    const char *name = gnutls.alert_get_name(alert);
 
     return name ? name : "unknown";
 }
@@ -73,7 +73,7 @@ static int told(gnutls_alert_description_t alert, int error, const char *text, s
 
 int tls_alert_error(const struct tls_session *session, struct tls_reason *reason)
 {
-    gnutls_alert_description_t alert = gnutls_alert_get(session->gnutls);
+    gnutls_alert_description_t alert = gnutls.alert_get(session->gnutls);
     bool psk = session->credentials->type == TLS_TYPE_PSK;
 
     switch ((unsigned)alert) {

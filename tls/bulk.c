@@ -3,7 +3,7 @@
  * Records of data by the hundred, for a process that only copies. GnuTLS's own record layer allocates and
  * copies for each record and goes to the socket twice for it; so data is sealed and opened by us
  * (bulk_data.c, bulk_record.c), with GnuTLS's ciphers and the session's keys, as the kernel would
- * (gnutls_record_get_state()). All that is not data stays GnuTLS's: a record that turns out to carry
+ * (gnutls.record_get_state()). All that is not data stays GnuTLS's: a record that turns out to carry
  * something else (KeyUpdate, a ticket, an alert) is given to it, and our own KeyUpdate and close_notify come
  * from it; afterwards the keys are taken anew.
  *
@@ -26,7 +26,7 @@ static ssize_t pull(gnutls_transport_ptr_t transport, void *into, size_t size)
     struct tls_bulk *bulk = transport;
     size_t n = size < bulk->fed_size ? size : bulk->fed_size;
 
-    /* Not gnutls_transport_set_errno(): the writer may be using it. */
+    /* Not gnutls.transport_set_errno(): the writer may be using it. */
     if (n == 0) {
         errno = EAGAIN;
         return -1;
@@ -60,12 +60,12 @@ static int pull_timeout(gnutls_transport_ptr_t transport, unsigned ms)
 
 static void take_transport(struct tls_bulk *bulk)
 {
-    gnutls_session_t gnutls = bulk->session->gnutls;
+    gnutls_session_t handle = bulk->session->gnutls;
 
-    gnutls_transport_set_ptr(gnutls, bulk);
-    gnutls_transport_set_pull_function(gnutls, pull);
-    gnutls_transport_set_pull_timeout_function(gnutls, pull_timeout);
-    gnutls_transport_set_push_function(gnutls, push);
+    gnutls.transport_set_ptr(handle, bulk);
+    gnutls.transport_set_pull_function(handle, pull);
+    gnutls.transport_set_pull_timeout_function(handle, pull_timeout);
+    gnutls.transport_set_push_function(handle, push);
 }
 
 /* GnuTLS must have nothing half done in either direction. */
@@ -155,7 +155,7 @@ static void tell_sequence(struct tls_bulk *bulk, const struct bulk_keys *keys, u
 
     for (unsigned i = 0; i < sizeof sequence; i++)
         sequence[i] = (uint8_t)(keys->sequence >> (56 - 8 * i));
-    gnutls_record_set_state(bulk->session->gnutls, read, sequence);
+    gnutls.record_set_state(bulk->session->gnutls, read, sequence);
 }
 
 static bool is_again(ssize_t r)
@@ -173,7 +173,7 @@ static int feed_locked(struct tls_bulk *bulk, const uint8_t *record, size_t size
     bulk->fed = record;
     bulk->fed_size = size;
     tell_sequence(bulk, &bulk->reading, 1);
-    r = gnutls_record_recv(session->gnutls, &byte, sizeof byte);
+    r = gnutls.record_recv(session->gnutls, &byte, sizeof byte);
     bulk->ended = r == 0;
     if (r > 0 || (is_again(r) && bulk->fed_size > 0))
         return tls_fail(reason, EPROTO, "the server sends a broken TLS record");
@@ -213,9 +213,9 @@ static int say(struct tls_bulk *bulk, int (*word)(gnutls_session_t), struct tls_
     return r < 0 ? r : bulk_send(bulk, control, size, reason);
 }
 
-static int change_keys(gnutls_session_t gnutls)
+static int change_keys(gnutls_session_t handle)
 {
-    return gnutls_session_key_update(gnutls, 0);
+    return gnutls.session_key_update(handle, 0);
 }
 
 int bulk_change_keys(struct tls_bulk *bulk, struct tls_reason *reason)
@@ -223,9 +223,9 @@ int bulk_change_keys(struct tls_bulk *bulk, struct tls_reason *reason)
     return say(bulk, change_keys, reason);
 }
 
-static int close_notify(gnutls_session_t gnutls)
+static int close_notify(gnutls_session_t handle)
 {
-    return gnutls_bye(gnutls, GNUTLS_SHUT_WR);
+    return gnutls.bye(handle, GNUTLS_SHUT_WR);
 }
 
 void tls_bulk_drop_secrets(struct tls_bulk *bulk)
@@ -236,7 +236,7 @@ void tls_bulk_drop_secrets(struct tls_bulk *bulk)
 
     secret_free(&key);
     if (credentials->x509)
-        gnutls_certificate_free_keys(credentials->x509);
+        gnutls.certificate_free_keys(credentials->x509);
 }
 
 void tls_bulk_bye(struct tls_bulk *bulk)

@@ -78,7 +78,7 @@ int bulk_format_fill(struct bulk_format *format, const struct tls_session *sessi
                      struct tls_reason *reason);
 
 /* (Again) from GnuTLS; -errno. */
-int bulk_keys_load(struct bulk_keys *keys, const struct bulk_format *format, gnutls_session_t gnutls,
+int bulk_keys_load(struct bulk_keys *keys, const struct bulk_format *format, gnutls_session_t handle,
                    unsigned read);
 void bulk_keys_clear(struct bulk_keys *keys);
 

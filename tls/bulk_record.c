@@ -25,40 +25,40 @@ static uint64_t get_u64(const uint8_t *from)
 
 int bulk_format_fill(struct bulk_format *format, const struct tls_session *session, struct tls_reason *reason)
 {
-    gnutls_protocol_t version = gnutls_protocol_get_version(session->gnutls);
+    gnutls_protocol_t version = gnutls.protocol_get_version(session->gnutls);
 
     *format = (struct bulk_format){
-        .algorithm = gnutls_cipher_get(session->gnutls),
+        .algorithm = gnutls.cipher_get(session->gnutls),
         .tls13 = version == GNUTLS_TLS1_3,
         .limit = BULK_RECORD_MAX,
     };
     if ((version != GNUTLS_TLS1_3 && version != GNUTLS_TLS1_2) ||
-        gnutls_mac_get(session->gnutls) != GNUTLS_MAC_AEAD)
+        gnutls.mac_get(session->gnutls) != GNUTLS_MAC_AEAD)
         return tls_fail(reason, EOPNOTSUPP, "%s with the cipher %s is not for bulk data", session->version,
                         session->cipher);
     if (session->record_limit > 0 && session->record_limit < format->limit)
         format->limit = session->record_limit;
     format->explicit_nonce = !format->tls13 && format->algorithm != GNUTLS_CIPHER_CHACHA20_POLY1305;
     format->prefix = BULK_HEADER + (format->explicit_nonce ? EXPLICIT_NONCE : 0);
-    format->tag = gnutls_cipher_get_tag_size(format->algorithm);
+    format->tag = gnutls.cipher_get_tag_size(format->algorithm);
     format->suffix = format->tag + (format->tls13 ? 1 : 0);
     return 0;
 }
 
-int bulk_keys_load(struct bulk_keys *keys, const struct bulk_format *format, gnutls_session_t gnutls,
+int bulk_keys_load(struct bulk_keys *keys, const struct bulk_format *format, gnutls_session_t handle,
                    unsigned read)
 {
     size_t iv_size = format->explicit_nonce ? BULK_NONCE - EXPLICIT_NONCE : BULK_NONCE;
     gnutls_datum_t key, iv; /* GnuTLS's own memory */
     uint8_t sequence[8];
-    int r = gnutls_record_get_state(gnutls, read, NULL, &iv, &key, sequence);
+    int r = gnutls.record_get_state(handle, read, NULL, &iv, &key, sequence);
 
     bulk_keys_clear(keys);
     if (r < 0 || iv.size < iv_size)
         return -EOPNOTSUPP;
     memcpy(keys->iv, iv.data, iv_size);
     keys->sequence = get_u64(sequence);
-    r = gnutls_aead_cipher_init(&keys->cipher, format->algorithm, &key);
+    r = gnutls.aead_cipher_init(&keys->cipher, format->algorithm, &key);
     if (r < 0)
         keys->cipher = NULL;
     return r == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : r < 0 ? -EOPNOTSUPP : 0;
@@ -67,7 +67,7 @@ int bulk_keys_load(struct bulk_keys *keys, const struct bulk_format *format, gnu
 void bulk_keys_clear(struct bulk_keys *keys)
 {
     if (keys->cipher)
-        gnutls_aead_cipher_deinit(keys->cipher);
+        gnutls.aead_cipher_deinit(keys->cipher);
     explicit_bzero(keys, sizeof *keys);
 }
 
@@ -130,7 +130,7 @@ ssize_t bulk_seal(struct bulk_keys *keys, const struct bulk_format *format, uint
     put_header(keys, format, record, sealed);
     make_nonce(keys, format, record + BULK_HEADER, nonce);
     aad_size = make_aad(keys, format, record, size, aad);
-    if (gnutls_aead_cipher_encrypt(keys->cipher, nonce, sizeof nonce, aad, aad_size, format->tag, body, plain,
+    if (gnutls.aead_cipher_encrypt(keys->cipher, nonce, sizeof nonce, aad, aad_size, format->tag, body, plain,
                                    body, &sealed) < 0)
         return -EPROTO;
     keys->sequence++;
@@ -156,7 +156,7 @@ static ssize_t decrypt(const struct bulk_keys *keys, const struct bulk_format *f
     size_t aad_size = make_aad(keys, format, record, body - format->tag, aad);
 
     make_nonce(keys, format, record + BULK_HEADER, nonce);
-    if (gnutls_aead_cipher_decrypt(keys->cipher, nonce, sizeof nonce, aad, aad_size, format->tag,
+    if (gnutls.aead_cipher_decrypt(keys->cipher, nonce, sizeof nonce, aad, aad_size, format->tag,
                                    record + format->prefix, body, into, &plain) < 0)
         return -EBADMSG;
     return (ssize_t)plain;

@@ -44,7 +44,7 @@ static int load_priority(struct tls_credentials *credentials, const struct tls_p
         text = NULL;
         return tls_fail(reason, ENOMEM, "out of memory");
     }
-    r = gnutls_priority_init(&credentials->priority, text, &end);
+    r = gnutls.priority_init(&credentials->priority, text, &end);
     if (r == GNUTLS_E_INVALID_REQUEST && policy->priority)
         return tls_fail(reason, EINVAL, "the TLS priority string \"%s\" is wrong at \"%s\"",
                         tls_shown(policy->priority), tls_shown(end));
@@ -87,9 +87,12 @@ static int load(struct tls_credentials *credentials, const struct tls_policy *po
 int tls_credentials_load(struct tls_credentials **ret, const struct tls_policy *policy,
                          struct tls_reason *reason)
 {
-    struct tls_credentials *credentials = calloc(1, sizeof *credentials);
-    int r;
+    struct tls_credentials *credentials;
+    int r = gnutls_calls_load(reason);
 
+    if (r < 0)
+        return r;
+    credentials = calloc(1, sizeof *credentials);
     if (!credentials)
         return tls_fail(reason, ENOMEM, "out of memory");
     r = load(credentials, policy, reason);
@@ -106,11 +109,11 @@ void tls_credentials_free(struct tls_credentials *credentials)
     if (!credentials)
         return;
     if (credentials->psk)
-        gnutls_psk_free_client_credentials(credentials->psk);
+        gnutls.psk_free_client_credentials(credentials->psk);
     if (credentials->x509)
-        gnutls_certificate_free_credentials(credentials->x509);
+        gnutls.certificate_free_credentials(credentials->x509);
     if (credentials->priority)
-        gnutls_priority_deinit(credentials->priority);
+        gnutls.priority_deinit(credentials->priority);
     secret_free(&credentials->key);
     free(credentials->user);
     free(credentials->trust);

@@ -74,7 +74,7 @@ int tls_session_error(const struct tls_session *session, int gnutls_error, struc
     case GNUTLS_E_DH_PRIME_UNACCEPTABLE:
     case GNUTLS_E_INSUFFICIENT_SECURITY:
         return tls_fail(reason, EKEYREJECTED, "the server offers too weak a key exchange: %s",
-                        gnutls_strerror(gnutls_error));
+                        gnutls.strerror(gnutls_error));
     default:
         return session->established
                    ? tls_fail_gnutls(reason, EPROTO, gnutls_error, "TLS fails")

@@ -15,16 +15,16 @@ static const char *version_name(gnutls_protocol_t version)
         return "TLS 1.3";
     if (version == GNUTLS_TLS1_2)
         return "TLS 1.2";
-    return gnutls_protocol_get_name(version);
+    return gnutls.protocol_get_name(version);
 }
 
 /* "ECDHE-PSK X25519", "ECDHE X25519 with RSA-PSS-RSAE-SHA256" */
 static void describe_key_exchange(struct tls_session *session)
 {
-    gnutls_kx_algorithm_t kx = gnutls_kx_get(session->gnutls);
-    const char *group = gnutls_group_get_name(gnutls_group_get(session->gnutls));
+    gnutls_kx_algorithm_t kx = gnutls.kx_get(session->gnutls);
+    const char *group = gnutls.group_get_name(gnutls.group_get(session->gnutls));
     const char *signature =
-        gnutls_sign_get_name((gnutls_sign_algorithm_t)gnutls_sign_algorithm_get(session->gnutls));
+        gnutls.sign_get_name((gnutls_sign_algorithm_t)gnutls.sign_algorithm_get(session->gnutls));
     bool psk = session->credentials->type == TLS_TYPE_PSK;
     bool dhe = kx == GNUTLS_KX_DHE_RSA || kx == GNUTLS_KX_DHE_DSS || kx == GNUTLS_KX_DHE_PSK;
 
@@ -39,24 +39,24 @@ static void describe_key_exchange(struct tls_session *session)
  */
 static bool is_authenticated(const struct tls_session *session)
 {
-    gnutls_kx_algorithm_t kx = gnutls_kx_get(session->gnutls);
-    gnutls_credentials_type_t server = gnutls_auth_server_get_type(session->gnutls);
+    gnutls_kx_algorithm_t kx = gnutls.kx_get(session->gnutls);
+    gnutls_credentials_type_t server = gnutls.auth_server_get_type(session->gnutls);
 
     if (session->credentials->type == TLS_TYPE_PSK)
         return server == GNUTLS_CRD_PSK && (kx == GNUTLS_KX_ECDHE_PSK || kx == GNUTLS_KX_DHE_PSK);
     return server == GNUTLS_CRD_CERTIFICATE &&
-           gnutls_certificate_type_get(session->gnutls) == GNUTLS_CRT_X509;
+           gnutls.certificate_type_get(session->gnutls) == GNUTLS_CRT_X509;
 }
 
 static int finish(struct tls_session *session, struct tls_reason *reason)
 {
     if (!is_authenticated(session)) {
-        gnutls_alert_send(session->gnutls, GNUTLS_AL_FATAL, GNUTLS_A_ACCESS_DENIED);
+        gnutls.alert_send(session->gnutls, GNUTLS_AL_FATAL, GNUTLS_A_ACCESS_DENIED);
         return tls_fail(reason, EKEYREJECTED, "the server did not prove its identity with %s",
                         session->credentials->type == TLS_TYPE_PSK ? "the pre-shared key" : "a certificate");
     }
-    session->version = version_name(gnutls_protocol_get_version(session->gnutls));
-    session->cipher = gnutls_cipher_get_name(gnutls_cipher_get(session->gnutls));
+    session->version = version_name(gnutls.protocol_get_version(session->gnutls));
+    session->cipher = gnutls.cipher_get_name(gnutls.cipher_get(session->gnutls));
     describe_key_exchange(session);
     session->established = true;
     return 0;
@@ -67,7 +67,7 @@ static int break_off(struct tls_session *session, int gnutls_error, struct tls_r
 {
     int r = tls_session_error(session, gnutls_error, reason);
 
-    gnutls_alert_send_appropriate(session->gnutls, gnutls_error);
+    gnutls.alert_send_appropriate(session->gnutls, gnutls_error);
     return r;
 }
 
@@ -81,10 +81,10 @@ int tls_handshake(struct tls_session *session, short *events, struct tls_reason 
         return 0;
     for (int i = 0; i < PATIENCE; i++) {
         session->starved = false;
-        r = gnutls_handshake(session->gnutls);
+        r = gnutls.handshake(session->gnutls);
         if (r == 0)
             return finish(session, reason);
-        if (gnutls_error_is_fatal(r))
+        if (gnutls.error_is_fatal(r))
             return break_off(session, r, reason);
         if (session->starved || tls_wanted_events(session) == POLLOUT)
             break;

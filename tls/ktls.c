@@ -94,7 +94,7 @@ static int check_socket(int fd, struct tls_reason *reason)
 
 static int check_session(const struct tls_session *session, struct tls_reason *reason)
 {
-    gnutls_protocol_t version = gnutls_protocol_get_version(session->gnutls);
+    gnutls_protocol_t version = gnutls.protocol_get_version(session->gnutls);
 
     if (version != GNUTLS_TLS1_2 && version != GNUTLS_TLS1_3)
         return tls_fail(reason, EOPNOTSUPP, "the kernel has no %s", session->version);
@@ -163,10 +163,10 @@ static int install(const struct tls_session *session, const struct cipher *ciphe
 {
     struct record_state state;
     union crypto_info crypto = {0};
-    int r = gnutls_record_get_state(session->gnutls, direction == TLS_RX, NULL, &state.iv, &state.key,
+    int r = gnutls.record_get_state(session->gnutls, direction == TLS_RX, NULL, &state.iv, &state.key,
                                     state.sequence);
 
-    r = r < 0 ? -EOPNOTSUPP : fill(&crypto, cipher, gnutls_protocol_get_version(session->gnutls), &state);
+    r = r < 0 ? -EOPNOTSUPP : fill(&crypto, cipher, gnutls.protocol_get_version(session->gnutls), &state);
     if (r == 0 && setsockopt(session->fd, SOL_TLS, direction, &crypto, (socklen_t)cipher->size) < 0)
         r = -errno;
     explicit_bzero(&crypto, sizeof crypto);
@@ -197,7 +197,7 @@ static int install_both(struct tls_session *session, const struct cipher *cipher
 static int check_gnutls(const struct tls_session *session, bool *touched, struct tls_reason *reason)
 {
 #if GNUTLS_VERSION_NUMBER >= 0x030703
-    gnutls_transport_ktls_enable_flags_t enabled = gnutls_transport_is_ktls_enabled(session->gnutls);
+    gnutls_transport_ktls_enable_flags_t enabled = gnutls.transport_is_ktls_enabled(session->gnutls);
 
     *touched = enabled != 0;
     if (enabled != 0 && enabled != GNUTLS_KTLS_DUPLEX)
@@ -212,7 +212,7 @@ static int check_gnutls(const struct tls_session *session, bool *touched, struct
 static int hand_over(struct tls_session *session, const char **missing, bool *touched,
                      struct tls_reason *reason)
 {
-    const struct cipher *cipher = find_cipher(gnutls_cipher_get(session->gnutls));
+    const struct cipher *cipher = find_cipher(gnutls.cipher_get(session->gnutls));
     int r = check_gnutls(session, touched, reason);
 
     if (r != 0)
@@ -241,7 +241,7 @@ int tls_to_kernel(struct tls_session *session, const char **missing, bool *touch
     if (r < 0)
         return r;
     /* Wipes the keys; sends nothing. */
-    gnutls_deinit(session->gnutls);
+    gnutls.deinit(session->gnutls);
     session->gnutls = NULL;
     return 0;
 }

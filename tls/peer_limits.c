@@ -39,15 +39,15 @@ static void take_extensions(struct tls_session *session, gnutls_datum_t extensio
 
     if (extensions.size == 0)
         return;
-    gnutls_ext_raw_parse(session, take_extension, &extensions, 0);
+    gnutls.ext_raw_parse(session, take_extension, &extensions, 0);
     if (session->record_limit > before)
         session->record_limit -= overhead;
 }
 
-static int hear(gnutls_session_t gnutls, unsigned type, unsigned when, unsigned incoming,
+static int hear(gnutls_session_t handle, unsigned type, unsigned when, unsigned incoming,
                 const gnutls_datum_t *message)
 {
-    struct tls_session *session = gnutls_session_get_ptr(gnutls);
+    struct tls_session *session = gnutls.session_get_ptr(handle);
 
     (void)when;
     if (!incoming || !message)
@@ -63,5 +63,5 @@ static int hear(gnutls_session_t gnutls, unsigned type, unsigned when, unsigned 
 
 void tls_watch_handshake(struct tls_session *session)
 {
-    gnutls_handshake_set_hook_function(session->gnutls, GNUTLS_HANDSHAKE_ANY, GNUTLS_HOOK_PRE, hear);
+    gnutls.handshake_set_hook_function(session->gnutls, GNUTLS_HANDSHAKE_ANY, GNUTLS_HOOK_PRE, hear);
 }

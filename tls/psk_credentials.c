@@ -10,7 +10,7 @@
 
 static int copy_to_gnutls(gnutls_datum_t *datum, const void *from, size_t size)
 {
-    datum->data = gnutls_malloc(size);
+    datum->data = (*gnutls.malloc)(size);
     if (!datum->data)
         return GNUTLS_E_MEMORY_ERROR;
     memcpy(datum->data, from, size);
@@ -19,15 +19,15 @@ static int copy_to_gnutls(gnutls_datum_t *datum, const void *from, size_t size)
 }
 
 /* GnuTLS wipes what it got here at the end of the handshake. */
-static int give_key(gnutls_session_t gnutls, gnutls_datum_t *user, gnutls_datum_t *key)
+static int give_key(gnutls_session_t handle, gnutls_datum_t *user, gnutls_datum_t *key)
 {
-    const struct tls_session *session = gnutls_session_get_ptr(gnutls);
+    const struct tls_session *session = gnutls.session_get_ptr(handle);
     const struct tls_credentials *credentials = session->credentials;
 
     if (copy_to_gnutls(user, credentials->user, strlen(credentials->user)) < 0)
         return GNUTLS_E_MEMORY_ERROR;
     if (copy_to_gnutls(key, credentials->key.data, credentials->key.size) < 0) {
-        gnutls_free(user->data);
+        (*gnutls.free)(user->data);
         user->data = NULL;
         return GNUTLS_E_MEMORY_ERROR;
     }
@@ -90,8 +90,8 @@ int tls_load_psk(struct tls_credentials *credentials, const struct tls_policy *p
     r = keep_key(credentials, &entry, reason);
     if (r < 0)
         return r;
-    if (gnutls_psk_allocate_client_credentials(&credentials->psk) < 0)
+    if (gnutls.psk_allocate_client_credentials(&credentials->psk) < 0)
         return tls_fail(reason, ENOMEM, "out of memory");
-    gnutls_psk_set_client_credentials_function2(credentials->psk, give_key);
+    gnutls.psk_set_client_credentials_function2(credentials->psk, give_key);
     return 0;
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
-#include <gnutls/gnutls.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "gnutls_calls.h"
 #include "tls_reason.h"
 
 int tls_fail(struct tls_reason *reason, int error, const char *format, ...)
@@ -52,7 +52,7 @@ int tls_within(struct tls_reason *reason, int error, const char *format, ...)
 int tls_fail_gnutls(struct tls_reason *reason, int error, int gnutls_error, const char *text)
 {
     return tls_fail(reason, gnutls_error == GNUTLS_E_MEMORY_ERROR ? ENOMEM : error, "%s: %s", text,
-                    gnutls_strerror(gnutls_error));
+                    gnutls.strerror(gnutls_error));
 }
 
 static size_t escape_byte(unsigned char byte, char one[5])

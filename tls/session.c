@@ -71,10 +71,10 @@ static int set_identity(struct tls_session *session, const char *hostname, struc
         return tls_fail(reason, ENOMEM, "out of memory");
     want_identity(session);
     if (verify)
-        gnutls_session_set_verify_cert2(session->gnutls, session->wanted, 2, 0);
+        gnutls.session_set_verify_cert2(session->gnutls, session->wanted, 2, 0);
     if (session->is_address)
         return 0;
-    r = gnutls_server_name_set(session->gnutls, GNUTLS_NAME_DNS, session->hostname,
+    r = gnutls.server_name_set(session->gnutls, GNUTLS_NAME_DNS, session->hostname,
                                strlen(session->hostname));
     return r < 0 ? tls_fail(reason, EINVAL, "\"%s\" is not a host name", tls_shown(session->hostname)) : 0;
 }
@@ -83,16 +83,16 @@ static int set_up(struct tls_session *session, const char *hostname, struct tls_
 {
     const struct tls_credentials *credentials = session->credentials;
     bool psk = credentials->type == TLS_TYPE_PSK;
-    int r = gnutls_init(&session->gnutls, GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS);
+    int r = gnutls.init(&session->gnutls, GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS);
 
     if (r == 0)
-        r = gnutls_priority_set(session->gnutls, credentials->priority);
+        r = gnutls.priority_set(session->gnutls, credentials->priority);
     if (r == 0)
-        r = gnutls_credentials_set(session->gnutls, psk ? GNUTLS_CRD_PSK : GNUTLS_CRD_CERTIFICATE,
+        r = gnutls.credentials_set(session->gnutls, psk ? GNUTLS_CRD_PSK : GNUTLS_CRD_CERTIFICATE,
                                    psk ? (void *)credentials->psk : (void *)credentials->x509);
     if (r < 0)
         return tls_fail_gnutls(reason, EINVAL, r, "cannot begin a TLS session");
-    gnutls_session_set_ptr(session->gnutls, session);
+    gnutls.session_set_ptr(session->gnutls, session);
     tls_transport_attach(session);
     tls_watch_handshake(session);
     return set_identity(session, hostname, reason);
@@ -122,7 +122,7 @@ void tls_session_free(struct tls_session *session)
     if (!session)
         return;
     if (session->gnutls)
-        gnutls_deinit(session->gnutls);
+        gnutls.deinit(session->gnutls);
     free(session->hostname);
     free(session);
 }
@@ -148,7 +148,7 @@ static ssize_t receive(struct tls_session *session, uint8_t *into, size_t size)
 
     for (int i = 0; i < PATIENCE && is_again(r); i++) {
         session->starved = false;
-        r = gnutls_record_recv(session->gnutls, into, size);
+        r = gnutls.record_recv(session->gnutls, into, size);
         if (is_again(r) && (session->starved || tls_wanted_events(session) == POLLOUT))
             break;
     }
@@ -182,8 +182,8 @@ ssize_t tls_write(struct tls_session *session, const uint8_t *from, size_t size,
         return usable;
     /* What GnuTLS has encrypted it sends before anything else: the caller's bytes may have moved, not
      * changed. */
-    r = session->unsent ? gnutls_record_send(session->gnutls, NULL, 0)
-                        : gnutls_record_send(session->gnutls, from, size);
+    r = session->unsent ? gnutls.record_send(session->gnutls, NULL, 0)
+                        : gnutls.record_send(session->gnutls, from, size);
     if (is_again(r)) {
         session->unsent = size;
         *events = POLLOUT;
@@ -199,7 +199,7 @@ ssize_t tls_write(struct tls_session *session, const uint8_t *from, size_t size,
 void tls_bye(struct tls_session *session)
 {
     if (session->gnutls && session->established)
-        gnutls_bye(session->gnutls, GNUTLS_SHUT_WR);
+        gnutls.bye(session->gnutls, GNUTLS_SHUT_WR);
 }
 
 void tls_session_info(const struct tls_session *session, struct tls_info *info)
@@ -222,7 +222,7 @@ int tls_check_silent(struct tls_session *session, struct tls_reason *reason)
     if (session->unsent)
         return tls_fail(reason, EBUSY, "the server has not taken all that was sent to it");
     n = receive(session, &byte, sizeof byte);
-    if (n > 0 || gnutls_record_check_pending(session->gnutls) > 0)
+    if (n > 0 || gnutls.record_check_pending(session->gnutls) > 0)
         return tls_fail(reason, EPROTO, "the server sent bytes that nobody asked for");
     if (n == 0)
         return tls_fail(reason, ECONNRESET, "the server closed the connection");

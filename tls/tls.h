@@ -66,6 +66,7 @@ struct tls_credentials;
  *   -ENOKEY       there is no key for the user, or there are several and none was chosen
  *   -EKEYEXPIRED  our own certificate has expired or is not valid yet; the revocation list is out of date
  *                 (told here only: a process that stays goes on with the list it has loaded)
+ *   -ELIBACC, -ELIBBAD  GnuTLS is not installed, or too old
  *   -EFBIG, -ENOMEM and the errors of open(2) and read(2)
  */
 int tls_credentials_load(struct tls_credentials **ret, const struct tls_policy *policy,

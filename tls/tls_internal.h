@@ -2,9 +2,9 @@
 /* What the files of this folder share. */
 #pragma once
 
-#include <gnutls/gnutls.h>
 #include <netinet/in.h>
 
+#include "gnutls_calls.h"
 #include "secret.h"
 #include "tls.h"
 #include "tls_reason.h"

@@ -51,7 +51,7 @@ static ssize_t refuse(struct tls_session *session, int error)
 {
     if (error != EAGAIN && error != EINTR)
         session->io_error = error;
-    gnutls_transport_set_errno(session->gnutls, error);
+    gnutls.transport_set_errno(session->gnutls, error);
     return -1;
 }
 
@@ -97,13 +97,13 @@ static ssize_t push(gnutls_transport_ptr_t transport, const giovec_t *vector, in
 
 void tls_transport_attach(struct tls_session *session)
 {
-    gnutls_transport_set_ptr(session->gnutls, session);
-    gnutls_transport_set_pull_function(session->gnutls, pull);
-    gnutls_transport_set_pull_timeout_function(session->gnutls, pull_timeout);
-    gnutls_transport_set_vec_push_function(session->gnutls, push);
+    gnutls.transport_set_ptr(session->gnutls, session);
+    gnutls.transport_set_pull_function(session->gnutls, pull);
+    gnutls.transport_set_pull_timeout_function(session->gnutls, pull_timeout);
+    gnutls.transport_set_vec_push_function(session->gnutls, push);
 }
 
 short tls_wanted_events(const struct tls_session *session)
 {
-    return gnutls_record_get_direction(session->gnutls) ? POLLOUT : POLLIN;
+    return gnutls.record_get_direction(session->gnutls) ? POLLOUT : POLLIN;
 }

@@ -46,13 +46,13 @@ static void add_date(struct text *text, time_t when)
 static gnutls_x509_crt_t peer_certificate(const struct tls_session *session)
 {
     unsigned count = 0;
-    const gnutls_datum_t *der = gnutls_certificate_get_peers(session->gnutls, &count);
+    const gnutls_datum_t *der = gnutls.certificate_get_peers(session->gnutls, &count);
     gnutls_x509_crt_t certificate;
 
-    if (!der || count == 0 || gnutls_x509_crt_init(&certificate) < 0)
+    if (!der || count == 0 || gnutls.x509_crt_init(&certificate) < 0)
         return NULL;
-    if (gnutls_x509_crt_import(certificate, der, GNUTLS_X509_FMT_DER) < 0) {
-        gnutls_x509_crt_deinit(certificate);
+    if (gnutls.x509_crt_import(certificate, der, GNUTLS_X509_FMT_DER) < 0) {
+        gnutls.x509_crt_deinit(certificate);
         return NULL;
     }
     return certificate;
@@ -78,7 +78,7 @@ static void add_names(struct text *text, gnutls_x509_crt_t certificate)
         int type;
 
         size = sizeof name;
-        type = gnutls_x509_crt_get_subject_alt_name(certificate, i, name, &size, NULL);
+        type = gnutls.x509_crt_get_subject_alt_name(certificate, i, name, &size, NULL);
         if (type == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
             break;
         if (type == GNUTLS_SAN_DNSNAME || type == GNUTLS_SAN_IPADDRESS)
@@ -88,7 +88,7 @@ static void add_names(struct text *text, gnutls_x509_crt_t certificate)
     }
     size = sizeof name;
     if (named == 0 &&
-        gnutls_x509_crt_get_dn_by_oid(certificate, GNUTLS_OID_X520_COMMON_NAME, 0, 0, name, &size) == 0)
+        gnutls.x509_crt_get_dn_by_oid(certificate, GNUTLS_OID_X520_COMMON_NAME, 0, 0, name, &size) == 0)
         add_name(text, GNUTLS_SAN_DN, name, size, named++ == 0);
     if (named == 0)
         add(text, " nobody");
@@ -104,7 +104,7 @@ static void say_owner(const struct tls_session *session, gnutls_x509_crt_t certi
 /* The one in the middle may be an authority's. */
 static void say_expired(const struct tls_session *session, gnutls_x509_crt_t certificate, struct text *text)
 {
-    time_t until = certificate ? gnutls_x509_crt_get_expiration_time(certificate) : (time_t)-1;
+    time_t until = certificate ? gnutls.x509_crt_get_expiration_time(certificate) : (time_t)-1;
 
     (void)session;
     if (until != (time_t)-1 && until >= time(NULL)) {
@@ -119,7 +119,7 @@ static void say_not_yet(const struct tls_session *session, gnutls_x509_crt_t cer
 {
     (void)session;
     add(text, "is not valid yet");
-    add_date(text, certificate ? gnutls_x509_crt_get_activation_time(certificate) : (time_t)-1);
+    add_date(text, certificate ? gnutls.x509_crt_get_activation_time(certificate) : (time_t)-1);
     add(text, " (is this machine's clock right?)");
 }
 
@@ -129,7 +129,7 @@ static void say_untrusted(const struct tls_session *session, gnutls_x509_crt_t c
     size_t size = sizeof issuer;
 
     add(text, "is not signed by an authority of %s", session->credentials->trust);
-    if (certificate && gnutls_x509_crt_get_issuer_dn(certificate, issuer, &size) == 0)
+    if (certificate && gnutls.x509_crt_get_issuer_dn(certificate, issuer, &size) == 0)
         add(text, " (its issuer: %s)", tls_escape(issuer, size, shown, sizeof shown));
 }
 
@@ -190,7 +190,7 @@ static const char *advice(unsigned status)
 int tls_verify_error(const struct tls_session *session, struct tls_reason *reason)
 {
     const unsigned of_time = GNUTLS_CERT_INVALID | GNUTLS_CERT_EXPIRED | GNUTLS_CERT_NOT_ACTIVATED;
-    unsigned status = gnutls_session_get_verify_cert_status(session->gnutls);
+    unsigned status = gnutls.session_get_verify_cert_status(session->gnutls);
     gnutls_x509_crt_t certificate = peer_certificate(session);
     struct text text = {0};
     int r;
@@ -198,7 +198,7 @@ int tls_verify_error(const struct tls_session *session, struct tls_reason *reaso
     if (add_causes(session, status, certificate, &text) == 0)
         add(&text, "does not verify");
     if (certificate)
-        gnutls_x509_crt_deinit(certificate);
+        gnutls.x509_crt_deinit(certificate);
     r = tls_fail(reason, status && (status & ~of_time) == 0 ? EKEYEXPIRED : EKEYREJECTED,
                  "the server's certificate %s", text.data);
     return tls_hint(reason, r, "%s", advice(status));

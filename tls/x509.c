@@ -102,7 +102,7 @@ static int not_pem(const char *path, const gnutls_datum_t *pem, const char *what
     if (gnutls_error == 0 || gnutls_error == GNUTLS_E_NO_CERTIFICATE_FOUND)
         return tls_fail(reason, EINVAL, "%s: the %s does not parse", tls_shown(path), what);
     return tls_fail(reason, EINVAL, "%s: the %s does not parse: %s", tls_shown(path), what,
-                    gnutls_strerror(gnutls_error));
+                    gnutls.strerror(gnutls_error));
 }
 
 static int load_ca(struct tls_credentials *credentials, const struct folder *folder,
@@ -116,7 +116,7 @@ static int load_ca(struct tls_credentials *credentials, const struct folder *fol
     if (r < 0)
         return r;
     pem = datum_of(&content);
-    r = gnutls_certificate_set_x509_trust_mem(credentials->x509, &pem, GNUTLS_X509_FMT_PEM);
+    r = gnutls.certificate_set_x509_trust_mem(credentials->x509, &pem, GNUTLS_X509_FMT_PEM);
     if (r <= 0)
         return not_pem(file.path, &pem, "certificate", r, reason);
     return keep_trust(credentials, tls_shown(file.path), reason);
@@ -124,7 +124,7 @@ static int load_ca(struct tls_credentials *credentials, const struct folder *fol
 
 static int load_system_trust(struct tls_credentials *credentials, struct tls_reason *reason)
 {
-    int r = gnutls_certificate_set_x509_system_trust(credentials->x509);
+    int r = gnutls.certificate_set_x509_system_trust(credentials->x509);
 
     if (r <= 0)
         return tls_hint(
@@ -155,16 +155,16 @@ static time_t crl_outdated(const gnutls_datum_t *pem)
     time_t outdated = -1;
     unsigned count = 0;
 
-    if (gnutls_x509_crl_list_import2(&lists, &count, pem, GNUTLS_X509_FMT_PEM, 0) < 0)
+    if (gnutls.x509_crl_list_import2(&lists, &count, pem, GNUTLS_X509_FMT_PEM, 0) < 0)
         return -1;
     for (unsigned i = 0; i < count; i++) {
-        time_t next = gnutls_x509_crl_get_next_update(lists[i]);
+        time_t next = gnutls.x509_crl_get_next_update(lists[i]);
 
         if (next != -1 && next < time(NULL))
             outdated = next;
-        gnutls_x509_crl_deinit(lists[i]);
+        gnutls.x509_crl_deinit(lists[i]);
     }
-    gnutls_free(lists);
+    (*gnutls.free)(lists);
     return outdated;
 }
 
@@ -195,8 +195,8 @@ static int load_crl(struct tls_credentials *credentials, const struct folder *fo
     if (r < 0)
         return r;
     pem = datum_of(&content);
-    gnutls_certificate_set_flags(credentials->x509, GNUTLS_CERTIFICATE_VERIFY_CRLS);
-    r = gnutls_certificate_set_x509_crl_mem(credentials->x509, &pem, GNUTLS_X509_FMT_PEM);
+    gnutls.certificate_set_flags(credentials->x509, GNUTLS_CERTIFICATE_VERIFY_CRLS);
+    r = gnutls.certificate_set_x509_crl_mem(credentials->x509, &pem, GNUTLS_X509_FMT_PEM);
     if (r == GNUTLS_E_CRL_VERIFICATION_ERROR)
         return crl_refused(credentials, file.path, &pem, reason);
     return r <= 0 ? not_pem(file.path, &pem, "revocation list", r, reason) : 0;
@@ -204,8 +204,8 @@ static int load_crl(struct tls_credentials *credentials, const struct folder *fo
 
 static int check_time(const char *path, gnutls_x509_crt_t certificate, struct tls_reason *reason)
 {
-    time_t now = time(NULL), from = gnutls_x509_crt_get_activation_time(certificate),
-           until = gnutls_x509_crt_get_expiration_time(certificate);
+    time_t now = time(NULL), from = gnutls.x509_crt_get_activation_time(certificate),
+           until = gnutls.x509_crt_get_expiration_time(certificate);
 
     if (now < from)
         return tls_hint(reason,
@@ -222,25 +222,25 @@ static int check_time(const char *path, gnutls_x509_crt_t certificate, struct tl
 static int check_certificate(const char *path, const gnutls_datum_t *pem, struct tls_reason *reason)
 {
     gnutls_x509_crt_t certificate;
-    int r = gnutls_x509_crt_init(&certificate);
+    int r = gnutls.x509_crt_init(&certificate);
 
     if (r < 0)
         return tls_fail(reason, ENOMEM, "out of memory");
-    r = gnutls_x509_crt_import(certificate, pem, GNUTLS_X509_FMT_PEM);
+    r = gnutls.x509_crt_import(certificate, pem, GNUTLS_X509_FMT_PEM);
     r = r < 0 ? not_pem(path, pem, "certificate", r, reason) : check_time(path, certificate, reason);
-    gnutls_x509_crt_deinit(certificate);
+    gnutls.x509_crt_deinit(certificate);
     return r;
 }
 
 static int check_key(const char *path, const gnutls_datum_t *pem, struct tls_reason *reason)
 {
     gnutls_x509_privkey_t key;
-    int r = gnutls_x509_privkey_init(&key);
+    int r = gnutls.x509_privkey_init(&key);
 
     if (r < 0)
         return tls_fail(reason, ENOMEM, "out of memory");
-    r = gnutls_x509_privkey_import2(key, pem, GNUTLS_X509_FMT_PEM, NULL, 0);
-    gnutls_x509_privkey_deinit(key);
+    r = gnutls.x509_privkey_import2(key, pem, GNUTLS_X509_FMT_PEM, NULL, 0);
+    gnutls.x509_privkey_deinit(key);
     if (r == GNUTLS_E_DECRYPTION_FAILED)
         return tls_fail(reason, EINVAL, "%s is protected by a password", tls_shown(path));
     return r < 0 ? not_pem(path, pem, "private key", r, reason) : 0;
@@ -249,7 +249,7 @@ static int check_key(const char *path, const gnutls_datum_t *pem, struct tls_rea
 static int set_pair(struct tls_credentials *credentials, const struct folder *folder,
                     const gnutls_datum_t *certificate, const gnutls_datum_t *key, struct tls_reason *reason)
 {
-    int r = gnutls_certificate_set_x509_key_mem2(credentials->x509, certificate, key, GNUTLS_X509_FMT_PEM,
+    int r = gnutls.certificate_set_x509_key_mem2(credentials->x509, certificate, key, GNUTLS_X509_FMT_PEM,
                                                  NULL, 0);
 
     if (r == GNUTLS_E_CERTIFICATE_KEY_MISMATCH)
@@ -311,7 +311,7 @@ int tls_load_x509(struct tls_credentials *credentials, const struct tls_policy *
         r = survey(&folder, policy->no_verify, reason);
     if (r < 0)
         return r;
-    if (gnutls_certificate_allocate_credentials(&credentials->x509) < 0)
+    if (gnutls.certificate_allocate_credentials(&credentials->x509) < 0)
         return tls_fail(reason, ENOMEM, "out of memory");
     r = load_authorities(credentials, &folder, reason);
     if (r == 0 && folder.certificate)

@@ -453,5 +453,36 @@ def test_ignored_interrupt_stays_ignored():
         check(b"export-size" in result.worked().encode(), "answer")
 
 
+# ---- libraries that are loaded when they are needed ----
+
+
+def with_broken(library):
+    """As on a machine that lacks it: the loader finds this one first."""
+    folder = scratch_path("broken-" + library)
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, library), "w", encoding="ascii") as file:
+        file.write("no library")
+    return {"LD_LIBRARY_PATH": folder}
+
+
+def is_linked_with(library):
+    return library.encode() in run(["ldd", nbdctl_path()]).out
+
+
+@test
+def test_tls_without_gnutls():
+    """Encrypted disks say what to install; others do not need it."""
+    check(not is_linked_with("libgnutls"), "linked with GnuTLS")
+    env = with_broken("libgnutls.so.30")
+    nbdctl("info", "nbds://127.0.0.1:1/", env=env).failed("TLS needs GnuTLS", hint="install GnuTLS")
+    nbdctl("info", "nbd://127.0.0.1:1/", env=env).failed("Connection refused", hint="is an NBD server listening")
+
+
+@test
+def test_modules_without_libkmod():
+    check(not is_linked_with("libkmod"), "linked with libkmod")
+    nbdctl("list", env=with_broken("libkmod.so.2")).worked()
+
+
 if __name__ == "__main__":
     main()
