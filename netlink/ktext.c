@@ -21,23 +21,15 @@ int ktext_path(char *path, size_t size, const char *format, ...)
     return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
 }
 
-/* Reads until the end or until the buffer is full; the number of bytes or -errno. */
-static ssize_t read_all(int fd, char *text, size_t size)
+/* The kernel gives such a file whole to the first read(2) that has room for it; a second would only ask. */
+static ssize_t read_whole(int fd, char *text, size_t size)
 {
-    size_t have = 0;
+    ssize_t n;
 
-    while (have < size) {
-        ssize_t n = read(fd, text + have, size - have);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        if (n == 0)
-            break;
-        have += (size_t)n;
-    }
-    return (ssize_t)have;
+    do
+        n = read(fd, text, size);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
 }
 
 int ktext_read(const char *path, char *text, size_t size)
@@ -47,7 +39,7 @@ int ktext_read(const char *path, char *text, size_t size)
 
     if (fd < 0)
         return -errno;
-    n = read_all(fd, text, size);
+    n = read_whole(fd, text, size);
     if (n < 0)
         return (int)n;
     if ((size_t)n == size)

@@ -159,6 +159,19 @@ int nbd_device_read(const char *root, uint32_t index, struct nbd_device *device,
     return r < 0 ? device_failed(index, -r, attribute, reason) : 0;
 }
 
+bool nbd_device_same(const char *root, const struct nbd_device *device)
+{
+    struct number pid = {.attribute = "pid", .max = INT32_MAX};
+    struct number diskseq = {.attribute = "diskseq", .max = UINT64_MAX};
+    struct nbd_device now = {.index = device->index};
+
+    if (read_number(root, now.index, &pid) < 0 || read_number(root, now.index, &diskseq) < 0 ||
+        read_backend(root, &now) < 0)
+        return false;
+    return pid.present && (pid_t)pid.value == device->pid && diskseq.value == device->diskseq &&
+           strcmp(now.backend, device->backend) == 0;
+}
+
 struct device_array {
     struct nbd_device *items;
     size_t count, capacity;

@@ -33,6 +33,9 @@ struct nbd_device {
 int nbd_device_read(const char *root, uint32_t index, struct nbd_device *device,
                     struct netlink_reason *reason);
 
+/* Whether the device is still attached as it was when it was read, and has not been attached anew since. */
+bool nbd_device_same(const char *root, const struct nbd_device *device);
+
 /*
  * All nbd devices in /sys/block in order of index (attached or not). *list is owned by the caller (free; NULL
  * when there are none). Count or -errno.

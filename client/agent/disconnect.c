@@ -26,12 +26,7 @@ struct verdict {
 
 bool device_still(const struct nbd_device *device)
 {
-    struct netlink_reason ignored;
-    struct nbd_device now;
-
-    return nbd_device_read("", device->index, &now, &ignored) == 0 && now.attached &&
-           now.pid == device->pid && now.diskseq == device->diskseq &&
-           strcmp(now.backend, device->backend) == 0;
+    return nbd_device_same("", device);
 }
 
 /* A TCP socket that is destroyed first cannot hold DISCONNECT up. Only as good as the kernel: nothing depends

@@ -35,6 +35,40 @@ static void a_device_is_read(void **state)
     assert_string_equal(device.backend, "disk0");
 }
 
+static void a_device_stays_the_same_or_not(void **state)
+{
+    static const char *const changes[][2] = {{"pid", "813"}, {"diskseq", "18"}, {"backend", "disk1"}};
+    const struct tree *tree = *state;
+    struct nbd_device device;
+    char path[64];
+
+    for (size_t i = 0; i < 3; i++) {
+        tree_disk(tree, 3);
+        assert_int_equal(nbd_device_read(tree->root, 3, &device, &reason), 0);
+        tree_file(tree, "sys/block/nbd3/size", "4096\n");
+        assert_true(nbd_device_same(tree->root, &device));
+        snprintf(path, sizeof path, "sys/block/nbd3/%s", changes[i][0]);
+        tree_file(tree, path, "%s\n", changes[i][1]);
+        assert_false(nbd_device_same(tree->root, &device));
+        tree_delete(tree, path);
+        assert_false(nbd_device_same(tree->root, &device));
+    }
+    device.index = 4;
+    assert_false(nbd_device_same(tree->root, &device));
+}
+
+/* Before Linux 5.15. */
+static void without_a_diskseq_it_can_be_the_same(void **state)
+{
+    const struct tree *tree = *state;
+    struct nbd_device device;
+
+    tree_disk(tree, 3);
+    tree_delete(tree, "sys/block/nbd3/diskseq");
+    assert_int_equal(nbd_device_read(tree->root, 3, &device, &reason), 0);
+    assert_true(nbd_device_same(tree->root, &device));
+}
+
 static void without_a_pid_it_is_not_attached(void **state)
 {
     const struct tree *tree = *state;
@@ -450,6 +484,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_device_is_read),
+        TEST(a_device_stays_the_same_or_not),
+        TEST(without_a_diskseq_it_can_be_the_same),
         TEST(without_a_pid_it_is_not_attached),
         TEST(an_absent_device_is_not_there),
         TEST(a_vanishing_device_is_not_there),
