@@ -82,11 +82,14 @@ static int scan_line(struct holder_scan *scan, const char *process, const char *
 
 int scan_mappings(struct holder_scan *scan, const char *process, const char *thread)
 {
+    char buffer[4096]; /* a read(2) of /proc gives a page at most; the library would ask for a quarter */
     _cleanup_fclose_ FILE *file = NULL;
     _cleanup_free_ char *line = NULL;
     size_t size = 0;
     int r = scan_open_file(scan, &file, "/proc/%s/maps", thread);
 
+    if (file)
+        setvbuf(file, buffer, _IOFBF, sizeof buffer);
     for (unsigned i = 0; r == 0 && file && i < LINES_MAX; i++) {
         errno = 0;
         if (getline(&line, &size, file) < 0)

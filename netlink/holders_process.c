@@ -119,24 +119,16 @@ static char *read_status(const char *root, const char *process, char *text, size
     return end + 2;
 }
 
-static bool is_kernel_thread(const char *root, const char *process)
+/* status: of read_status(), taken apart. */
+static bool is_kernel_thread(char *status)
 {
-    char text[2048], *rest = read_status(root, process, text, sizeof text), *field;
     uint64_t flags;
+    char *field;
 
     for (int i = 0; i < 6; i++)
-        strsep(&rest, " ");
-    field = strsep(&rest, " ");
+        strsep(&status, " ");
+    field = strsep(&status, " ");
     return field && ktext_decimal(field, UINT64_MAX, &flags) == 0 && (flags & KERNEL_THREAD);
-}
-
-/* Its first thread has ended; others may live. */
-static bool is_headless(const char *root, const char *process)
-{
-    char text[2048];
-    const char *status = read_status(root, process, text, sizeof text);
-
-    return status && status[0] == 'Z';
 }
 
 int scan_match_file(const struct holder_scan *scan, int directory, const char *path,
@@ -154,10 +146,10 @@ int scan_match_file(const struct holder_scan *scan, int directory, const char *p
 
 int scan_add_process(struct holder_scan *scan, const struct held_device *device, const char *process)
 {
-    char command[64], name[NAME_MAX + sizeof command + 32];
+    char command[64], name[NAME_MAX + sizeof command + 32], text[2048];
 
     read_command(scan->root, process, command, sizeof command);
-    if (is_udev(command) || is_kernel_thread(scan->root, process))
+    if (is_udev(command) || is_kernel_thread(read_status(scan->root, process, text, sizeof text)))
         return 1;
     snprintf(name, sizeof name, "%s (pid %s)", command, process);
     return scan_add(scan, HOLDER_PROCESS, device, name, "");
@@ -172,7 +164,8 @@ static int scan_descriptors(struct holder_scan *scan, const char *process, const
     int r = scan_open_directory(scan, &directory, "/proc/%s/fd", thread);
 
     while (r == 0 && directory && (entry = readdir(directory)))
-        if (scan_match_file(scan, dirfd(directory), entry->d_name, &device) == 0 && device)
+        if (entry->d_name[0] != '.' && scan_match_file(scan, dirfd(directory), entry->d_name, &device) == 0 &&
+            device)
             r = scan_add_process(scan, device, process);
     return r;
 }
@@ -216,13 +209,19 @@ static int scan_other_threads(struct holder_scan *scan, const char *process, str
 
 static int scan_process(struct holder_scan *scan, const char *process, struct views *views)
 {
+    char text[2048], *status;
     uint64_t pid;
 
     if (ktext_decimal(process, INT32_MAX, &pid) < 0)
         return 0;
+    status = read_status(scan->root, process, text, sizeof text);
     /* What the threads share, /proc/PID shows only while the first of them lives. */
-    return is_headless(scan->root, process) ? scan_other_threads(scan, process, views)
-                                            : scan_thread(scan, process, process, process, views);
+    if (status && status[0] == 'Z')
+        return scan_other_threads(scan, process, views);
+    /* Most of what runs on an idle machine. It has nothing open that counts, but may see mounts. */
+    if (is_kernel_thread(status))
+        return scan_view(scan, process, process, views);
+    return scan_thread(scan, process, process, process, views);
 }
 
 int scan_processes(struct holder_scan *scan)

@@ -161,6 +161,18 @@ static void mounts_of_other_namespaces_say_whose(void **state)
     assert_holder(1, HOLDER_MOUNT, "nbd1", "mounted on /own (as qemu\\x1b, pid 812, sees it)");
 }
 
+/* As kdevtmpfs has them: no process need be left in its namespace. */
+static void mounts_that_a_kernel_thread_sees_count(void **state)
+{
+    const struct tree *tree = *state;
+
+    put_process(tree, "40", "kdevtmpfs", "mnt:[3]");
+    tree_file(tree, "proc/40/stat", "40 (kdevtmpfs) S 2 0 0 0 -1 2097472 0 0\n");
+    tree_file(tree, "proc/40/mountinfo", "33 32 43:32 / /mnt rw - ext4 /dev/nbd1 rw\n");
+    assert_int_equal(holders(tree), 1);
+    assert_holder(0, HOLDER_MOUNT, "nbd1", "mounted on /mnt (as kdevtmpfs, pid 40, sees it)");
+}
+
 static void each_namespace_is_read_once(void **state)
 {
     const struct tree *tree = *state;
@@ -693,6 +705,7 @@ int main(void)
         TEST(an_external_log_is_a_mount_too),
         TEST(one_device_of_a_btrfs_is_enough),
         TEST(mounts_of_other_namespaces_say_whose),
+        TEST(mounts_that_a_kernel_thread_sees_count),
         TEST(each_namespace_is_read_once),
         TEST(a_chroot_does_not_stand_for_its_namespace),
         TEST(swap_space_is_found),
