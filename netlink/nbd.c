@@ -20,12 +20,12 @@
 #include "scoped.h"
 
 /* An attribute is at most 64 KiB, and so is the longest list of devices the kernel can send. */
-#define ANSWER_MAX (72 * 1024)
+#define ANSWER_MAX ((size_t)72 * 1024)
 
 struct nbd_netlink {
     struct nl_sock *socket;
     int family;
-    char buffer[ANSWER_MAX];
+    char *buffer; /* owned; not zeroed: that alone would make its pages, of which an answer fills the first */
 };
 
 void nbd_netlink_close(struct nbd_netlink *netlink)
@@ -33,6 +33,7 @@ void nbd_netlink_close(struct nbd_netlink *netlink)
     if (!netlink)
         return;
     nl_socket_free(netlink->socket);
+    free(netlink->buffer);
     free(netlink);
 }
 
@@ -129,9 +130,11 @@ int nbd_netlink_open(struct nbd_netlink **ret, bool load_module, struct netlink_
     _cleanup_(nbd_netlink_closep) struct nbd_netlink *netlink = calloc(1, sizeof *netlink);
     int r;
 
-    if (netlink)
+    if (netlink) {
         netlink->socket = nl_socket_alloc();
-    if (!netlink || !netlink->socket)
+        netlink->buffer = malloc(ANSWER_MAX);
+    }
+    if (!netlink || !netlink->socket || !netlink->buffer)
         return netlink_fail(reason, ENOMEM, NULL, "out of memory");
     r = nbd_genl_connect_socket(netlink->socket, reason);
     if (r < 0)
@@ -153,7 +156,7 @@ static int converse(struct nbd_netlink *netlink, struct nl_msg *request, take_an
     struct netlink_exchange exchange = {
         .fd = nl_socket_get_fd(netlink->socket),
         .buffer = netlink->buffer,
-        .buffer_size = sizeof netlink->buffer,
+        .buffer_size = ANSWER_MAX,
         .take = take,
         .arg = arg,
     };

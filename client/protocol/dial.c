@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -143,9 +144,11 @@ static int dial_more(const struct endpoint *endpoint, size_t count, enum ktls_mo
                      const struct deadline *deadline, struct connections *connections,
                      struct failure *failure)
 {
-    struct dialling list[DIAL_MAX_CONNECTIONS] = {0};
+    _cleanup_free_ struct dialling *list = calloc(count, sizeof *list);
     int r;
 
+    if (!list)
+        return fail(failure, ENOMEM, "out of memory");
     for (size_t i = 0; i < count; i++)
         list[i] = (struct dialling){.endpoint = endpoint, .deadline = deadline};
     dial_all(list, count);
