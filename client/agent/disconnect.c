@@ -15,8 +15,10 @@
 #include "netlink/nbd.h"
 #include "netlink/sockdiag.h"
 
-#define NS_PER_MS UINT64_C(1000000)
-#define LOOK_NS   (10 * NS_PER_MS)
+#define NS_PER_MS     UINT64_C(1000000)
+/* The kernel lets go soon after the last descriptor is closed, and tells nobody. */
+#define LOOK_FIRST_NS NS_PER_MS
+#define LOOK_MOST_NS  (10 * NS_PER_MS)
 
 /* What the child tells before it ends. */
 struct verdict {
@@ -120,13 +122,16 @@ int device_disconnect(const struct nbd_device *device, const struct deadline *de
 
 int device_wait_gone(const struct nbd_device *device, const struct deadline *deadline)
 {
+    uint64_t look_ns = LOOK_FIRST_NS;
+
     while (device_still(device)) {
-        struct deadline pause = deadline_after(LOOK_NS, deadline->cancel_fd);
+        struct deadline pause = deadline_after(look_ns, deadline->cancel_fd);
 
         if (deadline_remaining_ms(deadline) == 0)
             return -ETIMEDOUT;
         if (deadline_poll(&pause, -1, 0) == -ECANCELED)
             return -ECANCELED;
+        look_ns = look_ns * 2 > LOOK_MOST_NS ? LOOK_MOST_NS : look_ns * 2;
     }
     return 0;
 }

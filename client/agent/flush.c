@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,7 +20,7 @@
 #include "cleanup.h"
 
 #define NS_PER_MS     UINT64_C(1000000)
-#define REAP_STEP_NS  (2 * NS_PER_MS)
+#define REAP_STEP_NS  (2 * NS_PER_MS) /* where there are no pidfds */
 /* udev opens what it probes for a moment; a holder that matters stays. */
 #define CLAIM_TRIES   100
 #define CLAIM_STEP_MS 20
@@ -216,16 +217,25 @@ int flusher_again(struct flusher *flusher, const struct deadline *deadline)
     return say(flusher, AGAIN) ? flusher_wait(flusher, deadline) : -ECHILD;
 }
 
+/* As long as the deadline lets it: a child that the kernel holds is left to itself. */
+static void reap(pid_t pid, const struct deadline *deadline)
+{
+    _cleanup_close_ int end_fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+    while (waitpid(pid, NULL, WNOHANG) == 0 && deadline_remaining_ms(deadline) != 0) {
+        struct deadline step = deadline_after(REAP_STEP_NS, -1);
+
+        if (end_fd >= 0)
+            step.at_ns = deadline->at_ns;
+        deadline_poll(&step, end_fd, POLLIN);
+    }
+}
+
 void flusher_end(struct flusher *flusher, bool disconnected, const struct deadline *deadline)
 {
-    struct deadline left = {.at_ns = deadline->at_ns, .cancel_fd = -1};
     cleanup_close(&flusher->result_fd);
     if (!disconnected || !say(flusher, DISCONNECTED))
         kill(flusher->pid, SIGKILL);
     cleanup_close(&flusher->command_fd);
-    while (waitpid(flusher->pid, NULL, WNOHANG) == 0 && deadline_remaining_ms(&left) != 0) {
-        struct deadline step = deadline_after(REAP_STEP_NS, -1);
-
-        deadline_poll(&step, -1, 0);
-    }
+    reap(flusher->pid, deadline);
 }
