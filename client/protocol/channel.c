@@ -2,6 +2,8 @@
 #include "protocol/channel.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -38,11 +40,26 @@ static ssize_t layer_write(struct channel *channel, const uint8_t *from, size_t 
     return fail(failure, errno, "cannot write to the server: %s", strerror(errno));
 }
 
+/*
+ * A server that sends a reply in several small pieces without TCP_NODELAY (qemu-nbd, until it has negotiated)
+ * holds the second back until the first is acknowledged, which the kernel would put off for 40 ms. The option
+ * lasts only for a while, and fails, without harm, on what is not TCP.
+ */
+static void acknowledge_now(int fd)
+{
+    const int on = 1;
+
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
+}
+
 static int wait_for(struct channel *channel, short events, const struct deadline *deadline,
                     struct failure *failure)
 {
-    int r = deadline_poll(deadline, channel->fd, events);
+    int r;
 
+    if (events & POLLIN)
+        acknowledge_now(channel->fd);
+    r = deadline_poll(deadline, channel->fd, events);
     if (r >= 0)
         return 0;
     if (r == -ETIMEDOUT)
