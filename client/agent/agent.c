@@ -102,7 +102,8 @@ static void stop(void *opaque)
     agent_event(agent, LINK_STOP);
 }
 
-static const struct control_ops control_ops = {.status = agent_status, .stop = stop};
+static const struct control_ops control_ops = {
+    .status = agent_status, .stop = stop, .renew = agent_renew_all};
 
 /* The agent of the attach before on this device may be in its last milliseconds still. */
 static int open_control(struct agent *agent, struct failure *failure)
@@ -145,6 +146,7 @@ static int open_all(struct agent *agent, struct failure *failure)
 
 static void close_all(struct agent *agent)
 {
+    agent_renewal_drop(agent);
     redial_clear(&agent->redial);
     if (agent->control)
         control_close(agent->control);
@@ -204,6 +206,12 @@ static void run_timers(struct agent *agent)
         agent_confirm(agent);
     if (expired(&agent->timers.look, now))
         agent_check_sockets(agent, true);
+    if (expired(&agent->timers.wear, now))
+        agent_check_wear(agent);
+    if (expired(&agent->timers.poll, now))
+        agent_poll(agent);
+    if (expired(&agent->timers.renew, now))
+        agent_renewal_swap(agent);
 }
 
 /* Which device it is about does not matter, nor whether some were lost: we look for ourselves. */
@@ -289,6 +297,8 @@ int agent_run(struct agent_plan *plan, void (*ready)(void *opaque), void *opaque
     if (r == 0) {
         ready(opaque);
         agent_check_sockets(&agent, true);
+        agent_check_wear(&agent);
+        agent.timers.poll = plan->poll_ns ? monotonic_ns() + plan->poll_ns : 0;
         r = loop(&agent, failure);
     }
     close_all(&agent);

@@ -15,8 +15,24 @@ struct agent_timers {
     uint64_t dead;          /* when I/O begins to fail */
     uint64_t confirm;       /* when to offer the kernel a connection once more */
     uint64_t look;          /* when to look at connections that we have no descriptor of */
+    uint64_t wear;          /* when to look how worn the keys are */
+    uint64_t poll;          /* when to ask the server for the disk's size */
+    uint64_t renew;         /* when to look for a moment to swap a connection */
 };
 #define AGENT_TIMERS (sizeof(struct agent_timers) / sizeof(uint64_t))
+
+/* A connection that lives is replaced by a new one. */
+struct renewal {
+    enum {
+        RENEWAL_NONE,
+        RENEWAL_DIALLING, /* in the thread of redial */
+        RENEWAL_LOOKING,  /* likewise; it is the disk's size alone that is asked for */
+        RENEWAL_READY,    /* redial.connections waits for a moment without I/O */
+    } state;
+    size_t slot;
+    unsigned looks;
+    bool wanted[NBD_MAX_CONNECTIONS];
+};
 
 struct agent {
     struct agent_plan *plan;
@@ -30,8 +46,10 @@ struct agent {
     uint64_t last_outage_ms;
     bool io_fails;      /* the dead timeout has passed */
     bool told_dialling; /* of this outage */
+    bool poll_failed;   /* the last one: told once */
 
     struct redial redial;
+    struct renewal renewal;
     struct agent_timers timers;
     struct nbd_netlink *netlink;
     struct nbd_events *events;
@@ -50,11 +68,26 @@ void agent_dialled(struct agent *agent);                  /* the attempt is over
 void agent_confirm(struct agent *agent);
 size_t agent_living(const struct agent *agent);
 int agent_watch_socket(struct agent *agent, size_t slot, struct failure *failure);
+/* connections 0: only ask what the export is now. */
+int agent_dial(struct agent *agent, const struct endpoint *endpoints, size_t count, size_t connections,
+               struct failure *failure);
+void agent_grow(struct agent *agent, uint64_t size);
+void agent_replace(struct agent *agent, size_t slot); /* by what redial has */
+
+/* agent_renew.c */
+void agent_check_wear(struct agent *agent);
+void agent_poll(struct agent *agent);
+void agent_renew_all(void *opaque);
+void agent_renew(struct agent *agent);
+void agent_renewal_dialled(struct agent *agent, int result);
+void agent_renewal_swap(struct agent *agent);
+void agent_renewal_drop(struct agent *agent);
 
 /* agent_tell.c: to watchers, the state file and the log. */
 void agent_tell_down(struct agent *agent);
 void agent_tell_dialling(struct agent *agent);
 void agent_tell_up(struct agent *agent);
+void agent_tell_renewed(struct agent *agent);
 void agent_tell_failed(struct agent *agent, const struct failure *failure);
 void agent_tell_refused(struct agent *agent);
 void agent_tell_io_fails(struct agent *agent);

@@ -109,15 +109,14 @@ void agent_check_sockets(struct agent *agent, bool look)
 
 /* ---- finding the server again ---- */
 
-static void dial_again(struct agent *agent)
+int agent_dial(struct agent *agent, const struct endpoint *endpoints, size_t count, size_t connections,
+               struct failure *failure)
 {
     struct agent_plan *plan = agent->plan;
-    size_t living = agent_living(agent);
-    /* While a connection lives the others belong to the same server: one's flush must cover all. */
     const struct servers servers = {
-        .endpoints = living ? &plan->endpoints[plan->serving] : plan->endpoints,
-        .count = living ? 1 : plan->endpoints_count,
-        .connections = agent->state->connections - living,
+        .endpoints = endpoints,
+        .count = count,
+        .connections = connections,
         .ktls = plan->ktls,
         .connect_timeout_ns = plan->connect_timeout_ns,
     };
@@ -130,13 +129,30 @@ static void dial_again(struct agent *agent)
         .connections = agent->state->connections,
         .canonical_name = agent->state->canonical_name,
     };
-    struct failure failure = {0};
 
     for (size_t i = 0; i < plan->endpoints_count; i++)
         plan->endpoints[i].policy.tcp_ns = TCP_NS;
+    if (connections == 0)
+        return redial_look(&agent->redial, &servers, &identity, failure);
+    return redial_start(&agent->redial, &servers, &identity, failure);
+}
+
+static void dial_again(struct agent *agent)
+{
+    struct agent_plan *plan = agent->plan;
+    size_t living = agent_living(agent), missing = agent->state->connections - living;
+    struct failure failure = {0};
+    int r;
+
+    agent_renewal_drop(agent);
     agent->attempt++;
     agent_tell_dialling(agent);
-    if (redial_start(&agent->redial, &servers, &identity, &failure) == 0)
+    /* While a connection lives the others belong to the same server: one's flush must cover all. */
+    if (living)
+        r = agent_dial(agent, &plan->endpoints[plan->serving], 1, missing, &failure);
+    else
+        r = agent_dial(agent, plan->endpoints, plan->endpoints_count, missing, &failure);
+    if (r == 0)
         return;
     agent_tell_failed(agent, &failure);
     agent_event(agent, LINK_FAILED);
@@ -161,6 +177,10 @@ void agent_dialled(struct agent *agent)
     if (!agent->redial.running)
         return;
     r = redial_join(&agent->redial);
+    if (agent->renewal.state != RENEWAL_NONE) {
+        agent_renewal_dialled(agent, r);
+        return;
+    }
     if (r == 0) {
         agent_event(agent, LINK_DIALLED);
         return;
@@ -282,7 +302,7 @@ static void note_server(struct agent *agent, const struct carried *carried)
 }
 
 /* In a message of its own: with sockets beside it the queue is frozen first, and never thaws. */
-static void grow(struct agent *agent, uint64_t size)
+void agent_grow(struct agent *agent, uint64_t size)
 {
     const struct nbd_config config = {
         .index = agent->plan->device.index, .backend = agent->plan->device.backend, .size = size};
@@ -306,6 +326,14 @@ static void end_outage(struct agent *agent)
     agent->down_ns = 0;
     agent->io_fails = false;
     agent->timers.dead = 0;
+}
+
+static void confirm_later(struct agent *agent)
+{
+    if (agent->state->connections != 1 || agent->plan->timeout_s != 0)
+        return;
+    agent->confirms = CONFIRMS;
+    agent->timers.confirm = monotonic_ns() + confirm_after_ns[0];
 }
 
 static void hand_over(struct agent *agent)
@@ -335,12 +363,40 @@ static void hand_over(struct agent *agent)
         agent_event(agent, LINK_HANDED_NONE);
         return;
     }
-    if (agent->state->connections == 1 && agent->plan->timeout_s == 0) {
-        agent->confirms = CONFIRMS;
-        agent->timers.confirm = monotonic_ns() + confirm_after_ns[0];
-    }
-    grow(agent, size);
+    confirm_later(agent);
+    agent_grow(agent, size);
     agent_event(agent, agent_living(agent) == agent->state->connections ? LINK_HANDED_ALL : LINK_HANDED_SOME);
+}
+
+/*
+ * One that lives makes room for the one that was dialled. From the shutdown to the handover the device has
+ * one connection less; I/O that comes in between waits, or goes over the others.
+ */
+void agent_replace(struct agent *agent, size_t slot)
+{
+    struct connections *connections = &agent->redial.connections;
+    struct failure failure = {0};
+    struct carried carried;
+    int r = carry_connections(connections, &carried, &failure);
+
+    if (r == 0) {
+        shutdown(agent->plan->fds[slot], SHUT_RDWR);
+        usleep(OFFER_AGAIN_US); /* the driver is to notice it */
+        lose(agent, slot);
+        r = hand_all(agent, &carried);
+    }
+    connections_close(connections);
+    if (r > 0) {
+        confirm_later(agent);
+        agent_tell_renewed(agent);
+        return;
+    }
+    agent_log(LOG_PRIORITY_WARNING, agent->plan->device.index, "could not renew a connection: %s",
+              failure.text);
+    if (agent_living(agent) == 0 && !agent->down_ns)
+        begin_outage(agent);
+    if (agent_living(agent) < agent->state->connections)
+        agent_event(agent, LINK_LOST);
 }
 
 /*
@@ -363,6 +419,7 @@ static void link_up(struct agent *agent)
     agent->state->reconnects++;
     end_outage(agent);
     agent_tell_up(agent);
+    agent_check_wear(agent);
     agent->attempt = 0;
     agent->told_dialling = false;
 }

@@ -85,10 +85,8 @@ void agent_tell_down(struct agent *agent)
     agent_log(LOG_PRIORITY_WARNING, agent->plan->device.index,
               "lost the server: %zu of %zu connections are left", agent_living(agent),
               agent->state->connections);
-    if (event) {
+    if (event)
         add_counts(agent, event);
-        json_object_object_add(event, "error", text_or_null(agent->state->last_error));
-    }
     control_announce(agent->control, event);
 }
 
@@ -168,6 +166,19 @@ void agent_tell_up(struct agent *agent)
         json_object_object_add(event, "uri", text_or_null(agent->state->uri));
         add_counts(agent, event);
         json_object_object_add(event, "outage_seconds", json_object_new_double(this_outage(agent)));
+    }
+    control_announce(agent->control, event);
+}
+
+void agent_tell_renewed(struct agent *agent)
+{
+    struct json_object *event = control_event(agent->control, "renewed");
+
+    write_state(agent);
+    agent_log(LOG_PRIORITY_NOTICE, agent->plan->device.index, "a new connection has replaced an old one");
+    if (event) {
+        json_object_object_add(event, "uri", text_or_null(agent->state->uri));
+        add_counts(agent, event);
     }
     control_announce(agent->control, event);
 }

@@ -22,6 +22,8 @@ struct control_ops {
     struct json_object *(*status)(void *opaque);
     /* Stop being the agent; the device stays attached. The answer is on its way already. */
     void (*stop)(void *opaque);
+    /* Replace every connection by a new one, while I/O goes on. */
+    void (*renew)(void *opaque);
 };
 
 /*

@@ -169,11 +169,13 @@ static bool answer(struct client *client, const struct varlink_call *call, struc
     return true;
 }
 
-static bool stop(struct client *client, const struct varlink_call *call, const struct client_context *context)
+/* Answered first: what is asked for may be the end of us. */
+static bool carry_out(struct client *client, const struct varlink_call *call,
+                      const struct client_context *context, void (*what)(void *opaque))
 {
     bool sent = answer(client, call, varlink_reply_new(NULL, false));
 
-    context->ops->stop(context->opaque);
+    what(context->opaque);
     return sent;
 }
 
@@ -188,7 +190,9 @@ static bool handle_call(struct client *client, const struct varlink_call *call,
     case DEVICE_WATCH:
         return answer(client, call, call->oneway ? NULL : start_watching(client, context));
     case DEVICE_STOP:
-        return stop(client, call, context);
+        return carry_out(client, call, context, context->ops->stop);
+    case DEVICE_RENEW:
+        return carry_out(client, call, context, context->ops->renew);
     case DEVICE_NONE:
         break;
     }

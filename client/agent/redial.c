@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 
 #include "cleanup.h"
+#include "protocol/session.h"
 
 int redial_init(struct redial *redial, struct failure *failure)
 {
@@ -30,11 +31,28 @@ static int dial_some(struct redial *redial)
     return servers_dial(&redial->servers, &redial->connections, &redial->served, &redial->failure);
 }
 
+static int look(struct redial *redial)
+{
+    const struct endpoint *endpoint = redial->servers.endpoints;
+    struct deadline deadline = deadline_after(redial->servers.connect_timeout_ns, redial->cancel_fd);
+    _cleanup_(session_closep) struct session *session = NULL;
+    struct export *export = &redial->connections.export;
+    int r = session_open(&session, endpoint, &deadline, &redial->failure);
+
+    if (r == 0)
+        r = session_info(session, endpoint->target.export_name, export, &redial->failure);
+    if (r == 0)
+        r = identity_check(&redial->identity, export, &redial->failure);
+    if (r < 0)
+        export_clear(export);
+    return r;
+}
+
 static void *attempt(void *opaque)
 {
     struct redial *redial = opaque;
 
-    redial->result = dial_some(redial);
+    redial->result = redial->looks ? look(redial) : dial_some(redial);
     eventfd_write(redial->done_fd, 1); /* cannot fail: the counter is 0 */
     return NULL;
 }
@@ -52,14 +70,15 @@ static int start_thread(struct redial *redial)
     return error;
 }
 
-int redial_start(struct redial *redial, const struct servers *servers, const struct disk_identity *identity,
-                 struct failure *failure)
+static int start(struct redial *redial, bool looks, const struct servers *servers,
+                 const struct disk_identity *identity, struct failure *failure)
 {
     eventfd_t ignored;
     int error;
 
     eventfd_read(redial->done_fd, &ignored);
     eventfd_read(redial->cancel_fd, &ignored);
+    redial->looks = looks;
     redial->servers = *servers;
     redial->identity = *identity;
     redial->servers.identity = &redial->identity;
@@ -71,6 +90,18 @@ int redial_start(struct redial *redial, const struct servers *servers, const str
         return fail(failure, error, "cannot start a thread: %s", strerror(error));
     redial->running = true;
     return 0;
+}
+
+int redial_start(struct redial *redial, const struct servers *servers, const struct disk_identity *identity,
+                 struct failure *failure)
+{
+    return start(redial, false, servers, identity, failure);
+}
+
+int redial_look(struct redial *redial, const struct servers *servers, const struct disk_identity *identity,
+                struct failure *failure)
+{
+    return start(redial, true, servers, identity, failure);
 }
 
 int redial_join(struct redial *redial)

@@ -14,6 +14,7 @@ struct redial {
     int done_fd;   /* eventfd: readable when the attempt is over, and join will not wait */
     int cancel_fd; /* eventfd */
     bool running;
+    bool looks; /* redial_look() */
     pthread_t thread;
 
     /* What is asked for. */
@@ -33,6 +34,13 @@ void redial_clear(struct redial *redial); /* cancels what runs; safe on a zeroed
 /* servers' endpoints must stay as they are until the join; identity is copied. */
 int redial_start(struct redial *redial, const struct servers *servers, const struct disk_identity *identity,
                  struct failure *failure);
+
+/*
+ * Only asks the first server what the export is now: then connections has an export, and no connections. The
+ * result is -ESTALE when it is another disk.
+ */
+int redial_look(struct redial *redial, const struct servers *servers, const struct disk_identity *identity,
+                struct failure *failure);
 
 /* Waits for the thread, after done_fd or after a cancellation: soon either way. Returns the result. */
 int redial_join(struct redial *redial);

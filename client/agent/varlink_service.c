@@ -56,6 +56,9 @@ static const char device_description[] =
     "# The agent ends; the device stays attached, and is not looked after any more.\n"
     "method Stop() -> ()\n"
     "\n"
+    "# Every connection is replaced by a new one, each in a moment without I/O; \"renewed\" tells of each.\n"
+    "method Renew() -> ()\n"
+    "\n"
     "# As many clients as there may be are connected already.\n"
     "error TooManyClients ()\n";
 
@@ -130,6 +133,7 @@ static const struct method {
     {DEVICE_INTERFACE ".GetStatus", DEVICE_GET_STATUS, NULL, NULL},
     {DEVICE_INTERFACE ".Watch", DEVICE_WATCH, NULL, NULL},
     {DEVICE_INTERFACE ".Stop", DEVICE_STOP, NULL, NULL},
+    {DEVICE_INTERFACE ".Renew", DEVICE_RENEW, NULL, NULL},
 };
 
 static const struct method *find_method(const char *name)

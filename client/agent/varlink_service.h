@@ -16,6 +16,7 @@ enum device_method {
     DEVICE_GET_STATUS,
     DEVICE_WATCH, /* with "more" */
     DEVICE_STOP,
+    DEVICE_RENEW,
 };
 
 /* Which method is meant. DEVICE_NONE: *answer is the message to send, the caller's; NULL: out of memory. */

@@ -18,7 +18,8 @@
 #include "number.h"
 #include "output.h"
 
-#define URIS_MAX 16
+#define URIS_MAX      16
+#define POLL_LEAST_NS UINT64_C(100000000)
 
 struct attach {
     struct connection_options connection; /* first: the shared group's offset is 0 */
@@ -27,7 +28,7 @@ struct attach {
     bool no_agent, foreground;
     bool essential; /* --swap, or a root disk's */
     bool has_wait;
-    uint64_t wait_ns;
+    uint64_t wait_ns, poll_ns;
 };
 
 enum {
@@ -41,6 +42,7 @@ enum {
     ID_NO_AGENT,
     ID_FOREGROUND,
     ID_SWAP,
+    ID_POLL_INTERVAL,
     ID_WAIT,
     ID_JSON
 };
@@ -53,14 +55,19 @@ static const struct option_spec table[] = {
     {ID_BLOCK_SIZE, "block-size", "N", "logical block size (default: the server's minimum,\nat least 512)",
      'b'},
     {ID_TIMEOUT, "timeout", "T",
-     "give up on a connection that answers a request no\nsooner (default: 0, a slow server never)", 0},
+     "give up a connection that answers a request no sooner;\n0: never (default: 0; 10 with several "
+     "connections)",
+     0},
     {ID_DEAD_TIMEOUT, "dead-timeout", "T",
-     "how long I/O waits for a lost server before it fails,\nor forever (default: 0, at once)", 0},
+     "how long I/O waits for a lost server before it fails,\nor forever (default: 10min; with --no-agent 0)",
+     0},
     {ID_NAME, "name", "NAME", "names the disk, in status and for the kernel", 0},
     {ID_KTLS, "ktls", "MODE",
      "who encrypts: auto (the kernel where it can, else a\nprocess), require (the kernel, or fail), no", 0},
     {ID_NO_AGENT, "no-agent", NULL, "hand over and leave no process: a lost connection stays lost", 0},
     {ID_FOREGROUND, "foreground", NULL, "be the agent, and tell the service manager when ready", 0},
+    {ID_POLL_INTERVAL, "poll-interval", "T",
+     "how often the agent asks whether the disk has grown\n(default: when it reconnects)", 0},
     {ID_SWAP, "swap", NULL,
      "the machine needs the disk to go on: I/O waits for ever,\nand no signal ends the agent", 0},
     {ID_WAIT, "wait", "T", "keep trying this long until a server answers", 'w'},
@@ -173,6 +180,10 @@ static int set(void *into, int id, const char *argument, struct failure *failure
         return 0;
     case ID_FOREGROUND:
         attach->foreground = true;
+        return 0;
+    case ID_POLL_INTERVAL:
+        if (parse_time(argument, &attach->poll_ns) < 0 || attach->poll_ns < POLL_LEAST_NS)
+            return fail(failure, EINVAL, "--poll-interval is a time from 100ms (2, 1min), not %s", argument);
         return 0;
     case ID_SWAP:
         attach->essential = true;
@@ -320,6 +331,7 @@ static void make_plan(const struct attach *attach, struct endpoint *endpoints, s
         .connect_timeout_ns = attach->request.connect_timeout_ns,
         .timeout_s = result->state.timeout_s,
         .dead_timeout_s = result->state.dead_timeout_s,
+        .poll_ns = attach->poll_ns,
         .essential = attach->essential,
         .device = result->device,
         .state = &result->state,
@@ -361,6 +373,8 @@ static int conclude(const struct attach *attach, struct endpoint *endpoints, str
     if (attach->no_agent)
         return report(attach, result);
     make_plan(attach, endpoints, result, &plan);
+    if (attach->essential)
+        program_invocation_name[0] = '@';
     if (attach->foreground)
         return be_agent(attach, &plan, result);
     if (agent_start(&plan, &failure) == 0)
@@ -417,6 +431,9 @@ static int run(int argc, char **argv)
     attach.request.io_timeout_ns = attach.connection.io_timeout_ns;
     attach.request.wait_ns = attach.has_wait ? attach.wait_ns : 0;
     attach.request.agent = !attach.no_agent;
+    if (program_invocation_name[0] == '@' &&
+        !attach.no_agent) /* systemd's ROOT_STORAGE_DAEMONS: not to be killed */
+        attach.essential = true;
     if (attach.essential && !attach.request.has_dead_timeout) {
         attach.request.has_dead_timeout = true;
         attach.request.dead_timeout_s = ATTACH_FOREVER_S;

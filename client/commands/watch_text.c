@@ -17,10 +17,11 @@ static const struct {
 } sentences[] = {
     {"watching", "watching, the link is {state}"},
     {"link-down", "link down, {connections_up} of {connections} connections are up[: {error}]"},
-    {"reconnecting", "reconnecting to {uri}, attempt {attempt}"},
+    {"reconnecting", "reconnecting to {uri}, attempt {attempt}[: {error}]"},
     {"link-up",
      "link up, {connections_up} of {connections} connections to {uri}[, after {outage_seconds} seconds]"},
     {"io-failing", "I/O fails, the server has been away for {outage_seconds} seconds"},
+    {"renewed", "a new connection to {uri} has replaced an old one"},
     {"resized", "resized from {old_size} to {size} bytes"},
     {"identity-changed", "{uri} is not the disk that was attached[: {error}]"},
     {"dirty-grew", "bitmap {bitmap} has {dirty_bytes} dirty bytes"},

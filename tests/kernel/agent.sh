@@ -71,7 +71,7 @@ until_field() {
 }
 
 agent_pid() {
-	python3 -c 'import json,sys; print(json.load(open(f"/run/nbdctl/{sys.argv[1]}.json"))["agent_pid"])' "${1:-nbd0}"
+	python3 -c 'import json; print(json.load(open("/run/nbdctl/nbd0.json"))["agent_pid"])'
 }
 
 busy() {
@@ -333,6 +333,66 @@ grows() {
 	"$NBDCTL" detach nbd0
 }
 
+# The server is asked now and then, and none of its connections is touched.
+grows_while_up() {
+	# shellcheck disable=SC2016 # nbdkit's shell expands it
+	nbdkit -f -p 10945 eval get_size="cat $work/size" pread='dd if=/dev/zero count=$3 iflag=count_bytes status=none' &
+	echo 16777216 >"$work/size"
+	wait_port 10945
+	"$NBDCTL" attach --poll-interval 500ms nbd://127.0.0.1:10945/ nbd0
+	"$NBDCTL" watch nbd0 >"$work/watch" &
+	echo 33554432 >"$work/size"
+	until_field size 33554432
+	same "$(field reconnects)" 0
+	sleep 0.5
+	grep -q "resized from 16777216 to 33554432" "$work/watch"
+	"$NBDCTL" detach nbd0
+}
+
+# call METHOD: of the agent's socket
+call() {
+	python3 - "$1" <<-'END'
+		import socket, sys
+		s = socket.socket(socket.AF_UNIX)
+		s.connect("/run/nbdctl/nbd0.varlink")
+		s.sendall(b'{"method":"io.nbdctl.Device.%s"}\0' % sys.argv[1].encode())
+		assert s.recv(4096).startswith(b'{"parameters":{}}'), "no answer"
+	END
+}
+
+# New connections take the place of old ones under fio: no error, and no outage either.
+renewals() {
+	local start=$1 fio i before after
+	shift
+	$start
+	"$NBDCTL" attach "$@" nbd0
+	busy 12 &
+	fio=$!
+	for i in 1 2 3; do
+		before=$(field sockets)
+		call Renew
+		sleep 3
+		after=$(field sockets)
+		[ "$(python3 -c "print(len({s['local'] for s in $before} & {s['local'] for s in $after}))")" = 0 ]
+	done
+	wait $fio || { cat "$work/fio.log"; return 1; }
+	same "$(field reconnects)" 0
+	same "$(field connections_up)" "$(field connections)"
+	"$NBDCTL" detach nbd0
+}
+
+# What the kernel driver cannot stand on a TLS connection costs a reconnect, and no error.
+tls_vice() {
+	"$NBDCTL_TLS_SERVER" --port 10944 --psk-file "$psk/keys.psk" --after 60 --vice "$1" >/dev/null 2>&1 &
+	wait_port 10944
+	"$NBDCTL" attach --ktls=require "nbds://alice@127.0.0.1:10944/disk?tls-psk-file=$psk/keys.psk" nbd0
+	dd if=/dev/urandom of="$work/data" bs=64k count=16 status=none
+	dd if="$work/data" of=/dev/nbd0 bs=64k conv=nocreat,notrunc,fsync oflag=direct status=none
+	for _ in $(seq 8); do dd if=/dev/nbd0 bs=64k count=16 iflag=direct status=none | cmp - "$work/data"; done
+	[ "$(field reconnects)" -ge 1 ]
+	"$NBDCTL" detach --force nbd0 # (its server may be in the middle of a vice)
+}
+
 many_agents() {
 	local i
 	start_server_for_all
@@ -394,6 +454,13 @@ a "the agent is killed, 2 connections" agent_is_killed --connections 2 "$uri"
 a "the agent is killed in an outage" agent_is_killed_in_an_outage
 a "detach without the agent" detach_without_the_agent
 a "the disk grows" grows
+a "the disk grows, and is asked" grows_while_up
+a "connections are renewed under fio: plain" renewals start_server "$uri"
+a "connections are renewed under fio: TLS in the kernel" renewals start_tls_server --ktls=require "$tls_uri"
+a "connections are renewed under fio: relay, 2 connections" renewals start_tls_server --ktls=no --connections 2 "$tls_uri"
+for vice in key-update key-update-asked ticket late-alert late-close late-bye late-reset bad-record; do
+	a "TLS: $vice" tls_vice $vice
+done
 a "64 agents" many_agents 63
 t "nothing is left behind" nothing_left_behind
 finish

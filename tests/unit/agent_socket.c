@@ -35,7 +35,14 @@ static void stop(void *opaque)
     control_announce(agent->control, control_event(agent->control, "agent-stopped"));
 }
 
-const struct control_ops agent_ops = {.status = status, .stop = stop};
+static void renew(void *opaque)
+{
+    struct agent *agent = opaque;
+
+    agent->renewals++;
+}
+
+const struct control_ops agent_ops = {.status = status, .stop = stop, .renew = renew};
 
 void open_agent(struct agent *agent)
 {

@@ -22,7 +22,7 @@ int agent_socket_remove(void **state);
 struct agent {
     struct control *control;
     struct failure failure;
-    int stops;
+    int stops, renewals;
     pthread_t thread;
     int end_fd; /* an eventfd: the thread is to end */
 };

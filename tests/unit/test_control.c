@@ -229,6 +229,23 @@ static void test_oneway_stop(void **state)
     control_close(agent.control);
 }
 
+static void test_renew(void **state)
+{
+    struct agent agent;
+    int fd;
+
+    (void)state;
+    open_agent(&agent);
+    fd = dial();
+    say(fd, CALL("Renew"));
+    dispatch(&agent);
+    expect_heard(fd, "{\"parameters\":{}}\n");
+    assert_int_equal(agent.renewals, 1);
+    assert_int_equal(agent.stops, 0);
+    control_close(agent.control);
+    expect_end(fd);
+}
+
 static void test_watch(void **state)
 {
     char text[HEARD_MAX];
@@ -434,6 +451,7 @@ int main(void)
         cmocka_unit_test(test_too_long_is_dropped),
         cmocka_unit_test(test_stalled),
         cmocka_unit_test(test_oneway_stop),
+        cmocka_unit_test(test_renew),
         cmocka_unit_test(test_watch),
         cmocka_unit_test(test_watcher_speaks),
         cmocka_unit_test(test_gone_watcher_frees_its_place),
