@@ -219,19 +219,43 @@ def print_plain(results):
                 row(job, result[("", "plain")], result[(cipher, way)], JOBS[job][0])
 
 
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def print_bounds(clients, servers):
+    """A server that is busy all the time, in the one thread that a connection has for TLS, is what bounds the speed."""
+    print(f"\n{'CPUs that the server keeps busy meanwhile':<46} " + "".join(f"{way:>11}" for way in ("nbd-client", "kTLS", "relay")))
+    for cipher, server in servers.items():
+        for job, (_, _, options) in JOBS.items():
+            shares = []
+            for way in "nbd-client", "kTLS", "relay":
+                if (cipher, way) not in clients:
+                    continue
+                moved = REGION * MIB // (1 if "--bs=1M" in options else 16)
+                before = cpu_seconds(server.pid)
+                speed, = run([clients[(cipher, way)]], [*options, f"--size={REGION}M", f"--io_size={moved}"])
+                shares.append((cpu_seconds(server.pid) - before) / (moved / speed))
+            print(f"{cipher + ', ' + job:<46} " + "".join(f"{share:11.2f}" for share in shares), flush=True)
+
+
 def bench(folder, rounds):
     os.umask(0o077)
     make_credentials(folder)
     servers = [serve(PLAIN_PORT, *serve_plain(PLAIN_PORT))]
     clients = {}
     try:
-        servers += [serve(port, *serve_tls(folder, cipher, port)) for cipher, port in CIPHERS.items()]
+        tls_servers = {cipher: serve(port, *serve_tls(folder, cipher, port)) for cipher, port in CIPHERS.items()}
+        servers += tls_servers.values()
         clients = attach_all(folder)
         fill(clients)
         results = {job: run_job(clients, JOBS[job][2], rounds) for job in JOBS}
         print_against_nbd_client(results)
         print_ciphers(results)
         print_plain(results)
+        print_bounds(clients, tls_servers)
     finally:
         for client in clients.values():
             client.detach()

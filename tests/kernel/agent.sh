@@ -151,7 +151,8 @@ slow_server() {
 	"$NBDCTL" attach nbd://127.0.0.1:10942/ nbd0
 	dd if=/dev/urandom of=/dev/nbd0 bs=4k count=1 conv=nocreat,notrunc,fsync status=none
 	same "$(field reconnects)" 0
-	"$NBDCTL" detach --force nbd0 # (not another 20 s)
+	kill -9 $! # (not another 20 s)
+	"$NBDCTL" detach --force --timeout 1 nbd0
 }
 
 # Nothing arrives on either side, and nobody is told so.

@@ -74,6 +74,52 @@ static void test_tcp(void **state)
     close(listener);
 }
 
+/* One that somebody brings back is given up sooner, but never because its server is 20 s slow. */
+static void test_tcp_reconnects(void **state)
+{
+    struct failure failure;
+    char port[8];
+    int listener = bind_tcp("127.0.0.1", 8, port, sizeof port);
+    int fd, patience;
+
+    (void)state;
+    policy.reconnects = true;
+    fd = connect_tcp_uri("127.0.0.1", port, PATIENCE, &failure);
+    policy.reconnects = false;
+    check_flags(fd);
+    patience = option(fd, IPPROTO_TCP, TCP_KEEPIDLE) +
+               option(fd, IPPROTO_TCP, TCP_KEEPINTVL) * option(fd, IPPROTO_TCP, TCP_KEEPCNT);
+    assert_in_range(patience, 21, 30);
+    if (option(fd, IPPROTO_TCP, TCP_RTO_MAX_MS) != 2000)
+        assert_int_equal(option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 30000);
+    close(fd);
+    close(listener);
+}
+
+/* TCP's own handshake has less time than all of it: the next SYN is to find a host that is back. */
+static void test_tcp_limit(void **state)
+{
+    struct failure failure;
+    char port[8];
+    int listener = bind_tcp("127.0.0.1", 0, port, sizeof port);
+    int fillers[16];
+    uint64_t begin;
+
+    (void)state;
+    /* A full backlog answers no SYN. */
+    for (size_t i = 0; i < sizeof fillers / sizeof fillers[0]; i++)
+        fillers[i] = connect_tcp_uri("127.0.0.1", port, 50 * MS, &failure);
+    policy.tcp_ns = 200 * MS;
+    begin = monotonic_ns();
+    assert_int_equal(connect_tcp_uri("127.0.0.1", port, 60 * PATIENCE, &failure), -ETIMEDOUT);
+    assert_in_range(monotonic_ns() - begin, 200 * MS, 5000 * MS);
+    policy.tcp_ns = 0;
+    for (size_t i = 0; i < sizeof fillers / sizeof fillers[0]; i++)
+        if (fillers[i] >= 0)
+            close(fillers[i]);
+    close(listener);
+}
+
 static void test_tcp6(void **state)
 {
     struct failure failure;
@@ -353,6 +399,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tcp),
+        cmocka_unit_test(test_tcp_reconnects),
+        cmocka_unit_test(test_tcp_limit),
         cmocka_unit_test(test_tcp6),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_localhost),

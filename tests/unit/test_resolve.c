@@ -156,6 +156,8 @@ static void test_many_abandoned(void **state)
     assert_int_equal(error, 0);
 }
 
+static struct connect_policy policy;
+
 static int connect_to(const char *uri, uint64_t timeout_ns, struct failure *failure)
 {
     struct deadline deadline = deadline_after(timeout_ns, -1);
@@ -164,7 +166,7 @@ static int connect_to(const char *uri, uint64_t timeout_ns, struct failure *fail
 
     *failure = (struct failure){0};
     assert_int_equal(target_parse(&target, uri, strlen(uri), failure), 0);
-    fd = target_connect(&target, &(struct connect_policy){0}, &deadline, failure);
+    fd = target_connect(&target, &policy, &deadline, failure);
     target_clear(&target);
     return fd;
 }
@@ -238,16 +240,40 @@ static void test_every_address_is_told(void **state)
     assert_non_null(strstr(failure.text, "; 127.0.0.1: Connection refused"));
 }
 
+/* Where no name server answers, or not in time, the address that was good before is as good as any. */
+static void test_known_address(void **state)
+{
+    static const char *const uris[] = {"nbd://missing/", "nbd://slow/"};
+    struct sockaddr_in *known = (struct sockaddr_in *)&policy.known;
+    struct failure failure;
+    in_port_t port;
+    int listener = listen_on(AF_INET, &port);
+
+    (void)state;
+    *known = (struct sockaddr_in){
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(port)};
+    hold_slow(true);
+    for (size_t i = 0; i < sizeof uris / sizeof uris[0]; i++) {
+        int fd = connect_to(uris[i], 10000 * MS, &failure);
+
+        assert_true(fd >= 0);
+        close(fd);
+    }
+    hold_slow(false);
+    close(listener);
+    /* It is a way like any other: nobody listens there now. */
+    assert_int_equal(connect_to("nbd://missing/", 10000 * MS, &failure), -ECONNREFUSED);
+    policy = (struct connect_policy){0};
+    assert_int_equal(connect_to("nbd://missing/", 10000 * MS, &failure), -ENXIO);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_numeric),
-        cmocka_unit_test(test_answers),
-        cmocka_unit_test(test_abandoned),
-        cmocka_unit_test(test_many_abandoned),
-        cmocka_unit_test(test_messages),
-        cmocka_unit_test(test_either_family),
-        cmocka_unit_test(test_every_address_is_told),
+        cmocka_unit_test(test_numeric),       cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_abandoned),     cmocka_unit_test(test_many_abandoned),
+        cmocka_unit_test(test_messages),      cmocka_unit_test(test_known_address),
+        cmocka_unit_test(test_either_family), cmocka_unit_test(test_every_address_is_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
