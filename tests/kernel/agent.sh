@@ -361,20 +361,32 @@ call() {
 	END
 }
 
+# A moment without I/O is waited for, two seconds at most for each.
+until_renewed() {
+	for _ in $(seq 100); do
+		"$NBDCTL" status --json nbd0 | python3 -c '
+import json, sys
+old, new = json.loads(sys.argv[1])["sockets"], json.load(sys.stdin)["sockets"]
+names = lambda sockets: {(s["local"], s["relay_pid"]) for s in sockets}
+sys.exit(len(names(old) & names(new)) != 0)' "$1" && return 0
+		sleep 0.2
+	done
+	echo "connections of old are still there"
+	return 1
+}
+
 # New connections take the place of old ones under fio: no error, and no outage either.
 renewals() {
-	local start=$1 fio i before after
+	local start=$1 fio i before
 	shift
 	$start
 	"$NBDCTL" attach "$@" nbd0
-	busy 12 &
+	busy 20 &
 	fio=$!
 	for i in 1 2 3; do
-		before=$(field sockets)
+		before=$("$NBDCTL" status --json nbd0)
 		call Renew
-		sleep 3
-		after=$(field sockets)
-		[ "$(python3 -c "print(len({s['local'] for s in $before} & {s['local'] for s in $after}))")" = 0 ]
+		until_renewed "$before"
 	done
 	wait $fio || { cat "$work/fio.log"; return 1; }
 	same "$(field reconnects)" 0

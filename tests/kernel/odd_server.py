@@ -45,7 +45,7 @@ def describe(connection, option, settings):
 
 
 def store(connection, settings, command, cookie, offset, length):
-    disk = settings.setdefault("disk", bytearray(settings["size"]))
+    disk = settings["disk"]
     error, data = 0, b""
     if command == 1:
         data = receive(connection, length)
@@ -122,6 +122,7 @@ def main():
             settings[key] = [int(n, 0) for n in value.split(",")]
         else:
             settings[key] = value if key in ("then", "deafen") else int(value, 0)
+    settings["disk"] = bytearray(settings["size"]) if settings["size"] < 1 << 30 else None
     listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
     while True:
         connection, _ = listener.accept()
