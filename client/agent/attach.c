@@ -78,6 +78,16 @@ static int make_backend(const struct target *target, const char *name, char *bac
     return 0;
 }
 
+/*
+ * With several connections the kernel takes a slow reply for a lost connection (choose_timeouts()): a server
+ * that is slow for longer would never get anything done. Nobody is to be surprised by that, so whoever wants
+ * an agent and several connections says how many.
+ */
+static size_t wanted_connections(const struct attach_request *request)
+{
+    return request->agent && request->connections == DIAL_AUTO ? 1 : request->connections;
+}
+
 static int dial_patiently(const struct attach_request *request, struct connections *connections,
                           size_t *found, struct failure *failure)
 {
@@ -85,7 +95,7 @@ static int dial_patiently(const struct attach_request *request, struct connectio
     const struct servers servers = {
         .endpoints = request->endpoints,
         .count = request->endpoints_count,
-        .connections = request->connections,
+        .connections = wanted_connections(request),
         .ktls = request->ktls,
         .connect_timeout_ns = request->connect_timeout_ns,
         /* Without --wait each server has its whole time. */

@@ -50,7 +50,7 @@ enum {
 static const struct option_spec table[] = {
     {ID_READ_ONLY, "read-only", NULL, "the device refuses writes", 'r'},
     {ID_CONNECTIONS, "connections", "N|auto",
-     "connections to the server (default: auto; more than\none only where the server says CAN_MULTI_CONN)",
+     "connections to the server (default: auto; more than one\nonly with --no-agent, where the server keeps them coherent)",
      'c'},
     {ID_BLOCK_SIZE, "block-size", "N", "logical block size (default: the server's minimum,\nat least 512)",
      'b'},

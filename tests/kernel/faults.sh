@@ -106,7 +106,7 @@ one_client_only() {
 	qemu-nbd -t -f raw -r -p 10913 "$work/one.img" &
 	local server=$!
 	wait_port 10913
-	"$NBDCTL" attach nbd://127.0.0.1:10913/ nbd0 # auto copes, whatever the server says
+	"$NBDCTL" attach --no-agent nbd://127.0.0.1:10913/ nbd0 # auto copes, whatever the server says
 	expect_failure 1 "in time" "$NBDCTL" attach --connect-timeout 1 nbd://127.0.0.1:10913/
 	"$NBDCTL" detach nbd0
 	kill $server
