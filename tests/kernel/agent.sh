@@ -39,6 +39,8 @@ clean() {
 	kill_server
 	for pid in $(jobs -p); do kill -9 "$pid" 2>/dev/null || true; done
 	umount "$work/mnt" 2>/dev/null || true
+	swapoff /dev/nbd0 2>/dev/null || true
+	umount "$work/cgroup" 2>/dev/null || true
 	"$NBDCTL" -q detach --all --force 2>/dev/null || true
 	tc qdisc del dev lo root 2>/dev/null || true
 }
@@ -350,6 +352,47 @@ grows_while_up() {
 	"$NBDCTL" detach nbd0
 }
 
+# Memory that was written to the disk is needed while its server is away: the agent must do without any of it.
+swap_under_pressure() {
+	local hog
+	truncate -s 256M "$work/disk.img"
+	start_server
+	"$NBDCTL" attach --swap "$uri" nbd0
+	[ "$(head -c 1 "/proc/$(agent_pid)/cmdline")" = @ ]
+	mkswap -q /dev/nbd0
+	swapon /dev/nbd0
+	mkdir -p "$work/cgroup"
+	mount -t cgroup2 none "$work/cgroup"
+	echo +memory >"$work/cgroup/cgroup.subtree_control"
+	mkdir "$work/cgroup/hog"
+	echo 48M >"$work/cgroup/hog/memory.max"
+	(
+		echo $BASHPID >"$work/cgroup/hog/cgroup.procs"
+		exec python3 -c '
+import hashlib, os
+blocks = [os.urandom(1 << 20) for _ in range(96)]
+sums = [hashlib.sha256(block).digest() for block in blocks]
+for _ in range(2):
+    for block, digest in zip(blocks, sums):
+        assert hashlib.sha256(block).digest() == digest'
+	) &
+	hog=$!
+	for _ in $(seq 300); do
+		[ "$(awk '/nbd0/ { print ($4 > 1024) }' /proc/swaps)" = 1 ] && break
+		sleep 0.1
+	done
+	kill_server
+	sleep 2
+	kill -0 $hog
+	start_server
+	wait $hog
+	same "$(field reconnects)" 1
+	swapoff /dev/nbd0
+	rmdir "$work/cgroup/hog"
+	umount "$work/cgroup"
+	"$NBDCTL" detach nbd0
+}
+
 # call METHOD: of the agent's socket
 call() {
 	python3 - "$1" <<-'END'
@@ -474,6 +517,7 @@ a "connections are renewed under fio: relay, 2 connections" renewals start_tls_s
 for vice in key-update key-update-asked ticket late-alert late-close late-bye late-reset bad-record; do
 	a "TLS: $vice" tls_vice $vice
 done
+a "swap under memory pressure" swap_under_pressure
 a "64 agents" many_agents 63
 t "nothing is left behind" nothing_left_behind
 finish
