@@ -97,6 +97,7 @@ int main(int argc, char **argv)
     int status = EXIT_STATUS_USAGE;
     int skipped = hold_standard_descriptors() ? global_options(argc, argv, &status) : -1;
 
+    signal(SIGCHLD, SIG_DFL); /* whoever ignores it makes us lose our children's results */
     signal(SIGPIPE, SIG_IGN); /* a reader that went away is a write error like any other */
     if (skipped < 0)
         return status;

@@ -55,6 +55,13 @@ int adopt_orphan(const struct attach_request *request, struct attach_result *res
     for (int i = 0; i < count; i++) {
         if (!is_orphan(request, &list[i], result))
             continue;
+        if (request->read_only && !list[i].read_only) {
+            device_state_clear(&result->state);
+            return fail_hint(
+                failure,
+                fail(failure, EBUSY, "the disk is attached already, writable, as /dev/nbd%u", list[i].index),
+                "detach it first, or name another device");
+        }
         result->adopted = true;
         result->device = list[i];
         result->read_only = list[i].read_only;

@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -208,6 +209,10 @@ static void run_timers(struct agent *agent)
         agent_check_sockets(agent, true);
     if (expired(&agent->timers.wear, now))
         agent_check_wear(agent);
+    if (expired(&agent->timers.grow, now))
+        agent_grow(agent);
+    if (expired(&agent->timers.write, now))
+        agent_write_state(agent);
     if (expired(&agent->timers.poll, now))
         agent_poll(agent);
     if (expired(&agent->timers.renew, now))
@@ -220,12 +225,17 @@ static void read_kernel_events(struct agent *agent)
     struct netlink_reason ignored;
     uint32_t index;
     bool ours = false;
+    size_t before;
     int r;
 
     while ((r = nbd_events_next(agent->events, &index, &ignored)) == 1 || r == -ENOBUFS)
         ours |= r == -ENOBUFS || index == agent->plan->device.index;
-    if (ours)
-        agent_check_sockets(agent, true);
+    if (!ours)
+        return;
+    before = agent_living(agent);
+    agent_check_sockets(agent, true);
+    if (agent_living(agent) == before)
+        agent_doubt(agent);
 }
 
 static void read_signal(struct agent *agent)
@@ -277,6 +287,29 @@ static int loop(struct agent *agent, struct failure *failure)
     return 0;
 }
 
+/* Queue limits were set since the device was looked at, and it may be an agent before us who did the rest. */
+static void look_again(struct agent *agent)
+{
+    struct agent_plan *plan = agent->plan;
+    const struct sockaddr_storage *remote = &agent->state->sockets[0].remote;
+    struct netlink_reason ignored;
+    struct nbd_device now;
+
+    if (nbd_device_read("", plan->device.index, &now, &ignored) == 0 && nbd_device_same("", &plan->device))
+        plan->device = now;
+    if (remote->ss_family == AF_INET || remote->ss_family == AF_INET6)
+        plan->endpoints[plan->serving].policy.known = *remote;
+}
+
+static void seed_jitter(void)
+{
+    unsigned seed = (unsigned)getpid();
+
+    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) < 0)
+        seed ^= (unsigned)monotonic_ns();
+    srandom(seed);
+}
+
 int agent_run(struct agent_plan *plan, void (*ready)(void *opaque), void *opaque, struct failure *failure)
 {
     struct agent agent = {
@@ -289,6 +322,8 @@ int agent_run(struct agent_plan *plan, void (*ready)(void *opaque), void *opaque
     };
     int r = open_all(&agent, failure);
 
+    seed_jitter();
+    look_again(&agent);
     plan->state->agent_pid = getpid();
     for (size_t i = 0; i < plan->state->connections; i++)
         agent.lives[i] = true;

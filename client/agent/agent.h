@@ -28,6 +28,7 @@ struct agent_plan {
     uint64_t timeout_s;      /* as the kernel has it: for one request; 0: none */
     uint64_t dead_timeout_s; /* as the kernel has it */
     uint64_t poll_ns;        /* how often to ask the server for the disk's size; 0: at reconnects only */
+    int cancel_fd;           /* ends the wait for a start; -1: nothing does */
     bool essential;          /* the machine needs the disk: no signal ends the agent */
     struct nbd_device device;
     struct device_state *state; /* not owned; what /run has */

@@ -17,6 +17,8 @@ struct agent_timers {
     uint64_t look;          /* when to look at connections that we have no descriptor of */
     uint64_t wear;          /* when to look how worn the keys are */
     uint64_t poll;          /* when to ask the server for the disk's size */
+    uint64_t grow;          /* when to look for a moment to make the device larger */
+    uint64_t write;         /* when to try again to write the state */
     uint64_t renew;         /* when to look for a moment to swap a connection */
 };
 #define AGENT_TIMERS (sizeof(struct agent_timers) / sizeof(uint64_t))
@@ -42,7 +44,11 @@ struct agent {
     enum link_state link;
     unsigned attempt;  /* in a row */
     unsigned confirms; /* left */
-    uint64_t down_ns;  /* since when no connection has lived; 0: some do */
+    uint64_t up_ns;    /* since when the connections have lived; 0: since before we came */
+    int last_code;     /* -errno of the last attempt that failed */
+    uint64_t larger;   /* bytes that the disk has grown to, and the device has not; 0: none */
+    unsigned grow_looks;
+    uint64_t down_ns; /* since when no connection has lived; 0: some do */
     uint64_t last_outage_ms;
     bool io_fails;      /* the dead timeout has passed */
     bool told_dialling; /* of this outage */
@@ -71,7 +77,12 @@ int agent_watch_socket(struct agent *agent, size_t slot, struct failure *failure
 /* connections 0: only ask what the export is now. */
 int agent_dial(struct agent *agent, const struct endpoint *endpoints, size_t count, size_t connections,
                struct failure *failure);
-void agent_grow(struct agent *agent, uint64_t size);
+void agent_doubt(struct agent *agent); /* the kernel says that a connection died, and none looks dead */
+
+/* agent_grow.c */
+void agent_found_size(struct agent *agent, uint64_t size);
+void agent_grow(struct agent *agent);          /* to agent->larger, when the moment is good */
+bool agent_is_idle(const struct agent *agent); /* no request is under way; false when that cannot be seen */
 void agent_replace(struct agent *agent, size_t slot); /* by what redial has */
 
 /* agent_renew.c */
@@ -88,7 +99,8 @@ void agent_tell_down(struct agent *agent);
 void agent_tell_dialling(struct agent *agent);
 void agent_tell_up(struct agent *agent);
 void agent_tell_renewed(struct agent *agent);
-void agent_tell_failed(struct agent *agent, const struct failure *failure);
+void agent_tell_failed(struct agent *agent, int error, const struct failure *failure);
+void agent_write_state(struct agent *agent);
 void agent_tell_refused(struct agent *agent);
 void agent_tell_io_fails(struct agent *agent);
 void agent_tell_resized(struct agent *agent, uint64_t old_size);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -19,6 +20,8 @@
 
 /* A device that is being detached loses its connections first, and is gone a moment later. */
 #define SETTLE_NS      (20 * NS_PER_MS)
+/* A link that has lived for so long had nothing to do with the outage before. */
+#define STEADY_NS      (10 * NS_PER_S)
 /* A server that restarts is back between two attempts, and one that does not answer is not stormed. */
 #define PAUSE_FIRST_NS (50 * NS_PER_MS)
 #define PAUSE_MOST_NS  (800 * NS_PER_MS)
@@ -109,6 +112,16 @@ void agent_check_sockets(struct agent *agent, bool look)
 
 /* ---- finding the server again ---- */
 
+static void pin(const struct agent *agent, struct sockaddr_storage *only)
+{
+    for (size_t i = 0; i < agent->state->connections; i++) {
+        const struct sockaddr_storage *remote = &agent->state->sockets[i].remote;
+
+        if (agent->lives[i] && (remote->ss_family == AF_INET || remote->ss_family == AF_INET6))
+            *only = *remote;
+    }
+}
+
 int agent_dial(struct agent *agent, const struct endpoint *endpoints, size_t count, size_t connections,
                struct failure *failure)
 {
@@ -130,8 +143,12 @@ int agent_dial(struct agent *agent, const struct endpoint *endpoints, size_t cou
         .canonical_name = agent->state->canonical_name,
     };
 
-    for (size_t i = 0; i < plan->endpoints_count; i++)
+    for (size_t i = 0; i < plan->endpoints_count; i++) {
         plan->endpoints[i].policy.tcp_ns = TCP_NS;
+        plan->endpoints[i].policy.only = (struct sockaddr_storage){0};
+    }
+    /* A name may stand for several servers: beside a connection that lives there is one alone. */
+    pin(agent, &plan->endpoints[plan->serving].policy.only);
     if (connections == 0)
         return redial_look(&agent->redial, &servers, &identity, failure);
     return redial_start(&agent->redial, &servers, &identity, failure);
@@ -145,6 +162,10 @@ static void dial_again(struct agent *agent)
     int r;
 
     agent_renewal_drop(agent);
+    if (missing == 0) { /* somebody has brought it back already */
+        agent_event(agent, LINK_HANDED_ALL);
+        return;
+    }
     agent->attempt++;
     agent_tell_dialling(agent);
     /* While a connection lives the others belong to the same server: one's flush must cover all. */
@@ -154,11 +175,12 @@ static void dial_again(struct agent *agent)
         r = agent_dial(agent, plan->endpoints, plan->endpoints_count, missing, &failure);
     if (r == 0)
         return;
-    agent_tell_failed(agent, &failure);
+    agent_tell_failed(agent, r, &failure);
     agent_event(agent, LINK_FAILED);
 }
 
-static void pause_attempts(struct agent *agent)
+/* Longer after each attempt in a row. */
+static uint64_t pause_ns(const struct agent *agent)
 {
     uint64_t ns = PAUSE_MOST_NS;
 
@@ -166,15 +188,26 @@ static void pause_attempts(struct agent *agent)
         ns = PAUSE_FIRST_NS << agent->attempt > PAUSE_MOST_NS ? PAUSE_MOST_NS
                                                               : PAUSE_FIRST_NS << agent->attempt;
     /* Many agents of one server must not come at the same moment: 75 to 125 %. */
-    ns = ns * 3 / 4 + (uint64_t)random() % (ns / 2);
-    agent->timers.pause = monotonic_ns() + ns;
+    return ns * 3 / 4 + (uint64_t)random() % (ns / 2);
+}
+
+/* A link that comes up and dies is no better than one that does not come up. */
+static void settle(struct agent *agent)
+{
+    uint64_t now = monotonic_ns();
+
+    if (now - agent->up_ns > STEADY_NS)
+        agent->attempt = 0;
+    agent->timers.settle = now + (agent->attempt ? pause_ns(agent) : SETTLE_NS);
 }
 
 void agent_dialled(struct agent *agent)
 {
+    eventfd_t count;
     int r;
 
-    if (!agent->redial.running)
+    /* What was told may have been of an attempt that was given up since. */
+    if (!agent->redial.running || eventfd_read(agent->redial.done_fd, &count) < 0)
         return;
     r = redial_join(&agent->redial);
     if (agent->renewal.state != RENEWAL_NONE) {
@@ -185,7 +218,7 @@ void agent_dialled(struct agent *agent)
         agent_event(agent, LINK_DIALLED);
         return;
     }
-    agent_tell_failed(agent, &agent->redial.failure);
+    agent_tell_failed(agent, r, &agent->redial.failure);
     agent_event(agent,
                 agent->redial.failure.status == EXIT_STATUS_IDENTITY ? LINK_NOT_THE_DISK : LINK_FAILED);
 }
@@ -219,6 +252,12 @@ static bool taken(int fd)
            (timeout.tv_sec > 0 || timeout.tv_usec > 0);
 }
 
+static bool surely_refused(int error)
+{
+    return error == -EINVAL || error == -ENODEV || error == -EPERM || error == -EBADF || error == -ENOTSOCK ||
+           error == -EOPNOTSUPP;
+}
+
 /*
  * RECONFIGURE says yes also when no slot was dead, and then drops the socket. Two slots with one socket would
  * mix up replies, so with several connections a socket is offered again only when it is certain that it was
@@ -228,6 +267,9 @@ static int hand_to_kernel(struct agent *agent, int fd)
 {
     int r = offer(agent, fd);
 
+    /* An answer that was lost says nothing; the kernel may well have taken it. */
+    if (r < 0 && !surely_refused(r))
+        r = 0;
     if (agent->plan->timeout_s == 0)
         return r;
     for (int i = 0; i < OFFERS_MOST && r == 0 && !taken(fd); i++) {
@@ -275,8 +317,11 @@ static int hand_all(struct agent *agent, const struct carried *carried)
         r = hand_to_kernel(agent, connections->list[i].fd);
         if (r == -EINVAL || r == -ENODEV)
             return r;
-        if (r < 0)
+        if (r < 0) {
+            /* No farewell on what the kernel has seen: it could land amidst a request. */
+            cleanup_close(&connections->list[i].fd);
             continue;
+        }
         adopt(agent, slot, &connections->list[i], carried, i);
         count++;
     }
@@ -299,24 +344,6 @@ static void note_server(struct agent *agent, const struct carried *carried)
         return; /* the old one stands: out of memory is no reason to fail */
     free(agent->state->uri);
     agent->state->uri = uri;
-}
-
-/* In a message of its own: with sockets beside it the queue is frozen first, and never thaws. */
-void agent_grow(struct agent *agent, uint64_t size)
-{
-    const struct nbd_config config = {
-        .index = agent->plan->device.index, .backend = agent->plan->device.backend, .size = size};
-    struct netlink_reason reason = {0};
-    uint64_t old_size = agent->state->size;
-
-    if (size <= old_size)
-        return;
-    if (nbd_netlink_reconfigure(agent->netlink, &config, &reason) < 0) {
-        agent_log(LOG_PRIORITY_WARNING, config.index, "cannot grow: %s", reason.text);
-        return;
-    }
-    agent->state->size = size;
-    agent_tell_resized(agent, old_size);
 }
 
 static void end_outage(struct agent *agent)
@@ -347,10 +374,12 @@ static void hand_over(struct agent *agent)
     if (carried.relay_weakness.text[0])
         agent_log(LOG_PRIORITY_WARNING, agent->plan->device.index, "a shortage of memory may hang it: %s",
                   carried.relay_weakness.text);
-    if (r < 0)
-        agent_tell_failed(agent, &failure);
-    else
+    if (r < 0) {
+        agent_tell_failed(agent, r, &failure);
+        r = 0;
+    } else {
         r = hand_all(agent, &carried);
+    }
     if (r > 0)
         note_server(agent, &carried);
     connections_close(connections); /* those that were not taken */
@@ -364,7 +393,7 @@ static void hand_over(struct agent *agent)
         return;
     }
     confirm_later(agent);
-    agent_grow(agent, size);
+    agent_found_size(agent, size);
     agent_event(agent, agent_living(agent) == agent->state->connections ? LINK_HANDED_ALL : LINK_HANDED_SOME);
 }
 
@@ -400,6 +429,26 @@ void agent_replace(struct agent *agent, size_t slot)
 }
 
 /*
+ * The kernel says that a connection died, and ours look well. It may be about the one before; or about one
+ * that an agent before us had given it, in whose place ours was dropped without a word. Of a single
+ * connection either is found out by offering it again; one that we have no descriptor of is believed dead.
+ */
+void agent_doubt(struct agent *agent)
+{
+    if (agent->state->connections != 1 || !agent->lives[0] || agent->link != LINK_UP)
+        return;
+    if (agent->plan->fds[0] < 0) {
+        lose(agent, 0);
+        if (!agent->down_ns)
+            begin_outage(agent);
+        agent_event(agent, LINK_LOST);
+        return;
+    }
+    agent->confirms = 1;
+    agent->timers.confirm = monotonic_ns() + confirm_after_ns[0];
+}
+
+/*
  * The one connection of a device without a request timeout leaves no sign of having been taken. It is offered
  * again: when the slot has it already nothing happens, and when it died since nothing is lost.
  */
@@ -420,7 +469,7 @@ static void link_up(struct agent *agent)
     end_outage(agent);
     agent_tell_up(agent);
     agent_check_wear(agent);
-    agent->attempt = 0;
+    agent->up_ns = monotonic_ns();
     agent->told_dialling = false;
 }
 
@@ -433,9 +482,9 @@ static void act(struct agent *agent, unsigned actions)
     if (actions & LINK_TELL_UP)
         link_up(agent);
     if (actions & LINK_SETTLE)
-        agent->timers.settle = monotonic_ns() + SETTLE_NS;
+        settle(agent);
     if (actions & LINK_PAUSE)
-        pause_attempts(agent);
+        agent->timers.pause = monotonic_ns() + pause_ns(agent);
     if (actions & LINK_DIAL)
         dial_again(agent);
     if (actions & LINK_HAND_OVER)

@@ -6,8 +6,6 @@
  * server that is to be left, or credentials that have changed.
  */
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -20,11 +18,15 @@
 #define NS_PER_S  UINT64_C(1000000000)
 
 /* Half of what a peer stands: at a million records a second there are 8 s left, and we look every 5. */
-#define RECORDS_MOST (UINT64_C(1) << 23)
-#define WEAR_LOOK_NS (5 * NS_PER_S)
-/* Somebody's I/O waits a second or so when the moment is badly chosen, so it is awaited for a while. */
-#define IDLE_LOOK_NS (5 * NS_PER_MS)
-#define IDLE_LOOKS   400
+#define RECORDS_MOST  (UINT64_C(1) << 23)
+#define WEAR_LOOK_NS  (5 * NS_PER_S)
+/*
+ * Only while nothing is under way: what a server that lives had begun could be done after it was sent again,
+ * and undo what was written in between. Often at first, and then for as long as it takes.
+ */
+#define IDLE_LOOK_NS  (5 * NS_PER_MS)
+#define IDLE_LOOKS    400
+#define LATER_LOOK_NS (100 * NS_PER_MS)
 
 static bool is_worn(const struct agent *agent, size_t i, bool *wears)
 {
@@ -96,7 +98,7 @@ static void looked(struct agent *agent, int result)
 
     agent->renewal.state = RENEWAL_NONE;
     if (result == 0)
-        agent_grow(agent, connections->export.size);
+        agent_found_size(agent, connections->export.size);
     else if (!agent->poll_failed)
         agent_log(LOG_PRIORITY_WARNING, agent->plan->device.index, "cannot ask for the size: %s",
                   agent->redial.failure.text);
@@ -121,6 +123,10 @@ void agent_renewal_dialled(struct agent *agent, int result)
         return;
     }
     renewal->state = RENEWAL_READY;
+    if (agent->link != LINK_UP) {
+        agent_renewal_drop(agent);
+        return;
+    }
     renewal->looks = 0;
     agent->timers.renew = monotonic_ns();
 }
@@ -144,30 +150,18 @@ void agent_renewal_drop(struct agent *agent)
     agent->timers.renew = 0;
 }
 
-static bool is_idle(uint32_t index)
-{
-    unsigned long reads = 0, writes = 0;
-    char path[48];
-    FILE *file;
-    int n;
-
-    snprintf(path, sizeof path, "/sys/block/nbd%" PRIu32 "/inflight", index);
-    file = fopen(path, "re");
-    if (!file)
-        return true;
-    n = fscanf(file, "%lu %lu", &reads, &writes);
-    fclose(file);
-    return n != 2 || (reads == 0 && writes == 0);
-}
-
 void agent_renewal_swap(struct agent *agent)
 {
     struct renewal *renewal = &agent->renewal;
 
     if (renewal->state != RENEWAL_READY)
         return;
-    if (!is_idle(agent->plan->device.index) && renewal->looks++ < IDLE_LOOKS) {
-        agent->timers.renew = monotonic_ns() + IDLE_LOOK_NS;
+    if (agent->link != LINK_UP || !agent->lives[renewal->slot] || agent->plan->fds[renewal->slot] < 0) {
+        agent_renewal_drop(agent);
+        return;
+    }
+    if (!agent_is_idle(agent)) {
+        agent->timers.renew = monotonic_ns() + (renewal->looks++ < IDLE_LOOKS ? IDLE_LOOK_NS : LATER_LOOK_NS);
         return;
     }
     renewal->state = RENEWAL_NONE;

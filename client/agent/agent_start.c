@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -15,6 +16,10 @@
 #include "agent/notify.h"
 #include "agent/process.h"
 #include "cleanup.h"
+#include "deadline.h"
+
+/* The kernel answers at once, unless a driver that is stuck with another device makes it wait. */
+#define READY_NS UINT64_C(30000000000)
 
 /* What the new process has to say for itself, in one write. */
 struct report {
@@ -26,6 +31,7 @@ struct report {
 struct reporter {
     int fd;
     uint32_t index;
+    const struct agent_plan *plan;
     struct failure weakness;
 };
 
@@ -41,13 +47,23 @@ static void keep_stacks_small(void)
     pthread_attr_destroy(&attributes);
 }
 
+/* A unix socket may be another user's. */
+static bool needs_files(const struct agent_plan *plan)
+{
+    for (size_t i = 0; i < plan->endpoints_count; i++)
+        if (plan->endpoints[i].target.transport == TARGET_UNIX)
+            return true;
+    return false;
+}
+
 /*
  * RECONFIGURE wants CAP_SYS_ADMIN; a relay that is started later CAP_SYS_RESOURCE and CAP_IPC_LOCK, and
  * CAP_NET_ADMIN for large buffers. root's files in /run and /sys need none.
  */
-static void drop_privileges(void)
+static void drop_privileges(const struct agent_plan *plan)
 {
-    const unsigned kept[] = {CAP_SYS_ADMIN, CAP_SYS_RESOURCE, CAP_IPC_LOCK, CAP_NET_ADMIN};
+    const unsigned kept[] = {CAP_SYS_ADMIN, CAP_SYS_RESOURCE, CAP_IPC_LOCK, CAP_NET_ADMIN,
+                             needs_files(plan) ? CAP_DAC_OVERRIDE : CAP_SYS_ADMIN};
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {0};
 
@@ -71,7 +87,7 @@ static void drop_privileges(void)
 static void settle_in(struct reporter *reporter)
 {
     process_lock_memory(&reporter->weakness);
-    drop_privileges();
+    drop_privileges(reporter->plan);
     if (reporter->weakness.text[0])
         agent_log(LOG_PRIORITY_WARNING, reporter->index,
                   "a shortage of memory may keep the agent from reconnecting: it %s",
@@ -105,7 +121,7 @@ static int detach(struct agent_plan *plan, int report_fd)
 
 static _Noreturn void run(struct agent_plan *plan, int report_fd)
 {
-    struct reporter reporter = {.fd = report_fd, .index = plan->device.index};
+    struct reporter reporter = {.fd = report_fd, .index = plan->device.index, .plan = plan};
     struct report report = {.pid = getpid()};
     int r = detach(plan, report_fd);
 
@@ -124,11 +140,17 @@ static _Noreturn void run(struct agent_plan *plan, int report_fd)
     _exit(r < 0);
 }
 
-static int read_report(int fd, struct failure *failure)
+static int read_report(int fd, int cancel_fd, struct failure *failure)
 {
+    struct deadline deadline = deadline_after(READY_NS, cancel_fd);
     struct report report;
     ssize_t n;
+    int r = deadline_poll(&deadline, fd, POLLIN);
 
+    if (r == -ECANCELED)
+        return fail(failure, ECANCELED, "interrupted");
+    if (r < 0)
+        return fail(failure, ETIMEDOUT, "the agent does not start: the kernel's nbd driver may be stuck");
     do
         n = read(fd, &report, sizeof report);
     while (n < 0 && errno == EINTR);
@@ -162,7 +184,7 @@ int agent_start(struct agent_plan *plan, struct failure *failure)
     if (child < 0)
         r = fail(failure, (int)-child, "cannot start a process: %s", strerror((int)-child));
     else
-        r = read_report(report[0], failure);
+        r = read_report(report[0], plan->cancel_fd, failure);
     close(report[0]);
     return r;
 }
@@ -185,7 +207,11 @@ static void foreground_ready(void *opaque)
 int agent_foreground(struct agent_plan *plan, void (*ready)(void *opaque), void *opaque,
                      struct failure *failure)
 {
-    struct foreground foreground = {.reporter.index = plan->device.index, .ready = ready, .opaque = opaque};
+    struct foreground foreground = {
+        .reporter = {.fd = -1, .index = plan->device.index, .plan = plan}, .ready = ready, .opaque = opaque};
+
+    if (chdir("/") < 0) /* a folder that we stay in cannot be unmounted */
+        return fail(failure, errno, "cannot change to /: %s", strerror(errno));
 
     prctl(PR_SET_NAME, AGENT_NAME);
     agent_log_open(1);

@@ -61,15 +61,21 @@ struct json_object *agent_status(void *opaque)
     return object;
 }
 
-static void write_state(struct agent *agent)
+#define WRITE_AGAIN_NS UINT64_C(1000000000)
+
+void agent_write_state(struct agent *agent)
 {
     struct failure failure = {0};
 
     /* It may be detached, and another's by now. */
     if (!device_still(&agent->plan->device))
         return;
-    if (device_state_write(agent->state, &failure) < 0)
+    if (device_state_write(agent->state, &failure) == 0)
+        return;
+    /* Whoever comes after us relies on it. */
+    if (!agent->timers.write)
         agent_log(LOG_PRIORITY_WARNING, agent->plan->device.index, "%s", failure.text);
+    agent->timers.write = monotonic_ns() + WRITE_AGAIN_NS;
 }
 
 static void add_counts(const struct agent *agent, struct json_object *event)
@@ -107,26 +113,27 @@ void agent_tell_dialling(struct agent *agent)
 }
 
 /* The first of its kind is logged, and written where status finds it when the agent is gone. */
-static bool new_error(struct agent *agent, const char *text)
+static bool new_error(struct agent *agent, int error, const char *text)
 {
     char *copy;
 
-    if (agent->state->last_error && strcmp(agent->state->last_error, text) == 0 && agent->attempt > 1)
+    if (agent->state->last_error && agent->last_code == error && agent->attempt > 1)
         return false;
+    agent->last_code = error;
     copy = strdup(text);
     if (!copy)
         return true;
     free(agent->state->last_error);
     agent->state->last_error = copy;
-    write_state(agent);
+    agent_write_state(agent);
     return true;
 }
 
-void agent_tell_failed(struct agent *agent, const struct failure *failure)
+void agent_tell_failed(struct agent *agent, int error, const struct failure *failure)
 {
     struct json_object *event;
 
-    if (failure->status == EXIT_STATUS_IDENTITY || !new_error(agent, failure->text))
+    if (failure->status == EXIT_STATUS_IDENTITY || !new_error(agent, error, failure->text))
         return;
     agent_log(LOG_PRIORITY_WARNING, agent->plan->device.index, "cannot reconnect, and keeps trying: %s",
               failure->text);
@@ -144,7 +151,7 @@ void agent_tell_refused(struct agent *agent)
     const char *text = agent->redial.failure.text;
     struct json_object *event;
 
-    if (!new_error(agent, text))
+    if (!new_error(agent, agent->redial.result, text))
         return;
     agent_log(LOG_PRIORITY_ERROR, agent->plan->device.index, "what answers is not taken: %s", text);
     event = control_event(agent->control, "identity-changed");
@@ -159,7 +166,7 @@ void agent_tell_up(struct agent *agent)
 {
     struct json_object *event = control_event(agent->control, "link-up");
 
-    write_state(agent);
+    agent_write_state(agent);
     agent_log(LOG_PRIORITY_NOTICE, agent->plan->device.index, "reconnected to %s: %zu of %zu connections",
               agent->state->uri, agent_living(agent), agent->state->connections);
     if (event) {
@@ -174,7 +181,7 @@ void agent_tell_renewed(struct agent *agent)
 {
     struct json_object *event = control_event(agent->control, "renewed");
 
-    write_state(agent);
+    agent_write_state(agent);
     agent_log(LOG_PRIORITY_NOTICE, agent->plan->device.index, "a new connection has replaced an old one");
     if (event) {
         json_object_object_add(event, "uri", text_or_null(agent->state->uri));
@@ -199,6 +206,7 @@ void agent_tell_resized(struct agent *agent, uint64_t old_size)
 {
     struct json_object *event = control_event(agent->control, "resized");
 
+    agent_write_state(agent);
     agent_log(LOG_PRIORITY_NOTICE, agent->plan->device.index, "grew from %" PRIu64 " to %" PRIu64 " bytes",
               old_size, agent->state->size);
     if (event) {
@@ -214,7 +222,7 @@ void agent_tell_end(struct agent *agent, bool detached)
     if (detached)
         device_state_remove(&agent->plan->device);
     else
-        write_state(agent);
+        agent_write_state(agent);
     agent_log(LOG_PRIORITY_NOTICE, agent->plan->device.index, "%s",
               detached ? "detached" : "the agent was told to end; the device stays attached");
 }

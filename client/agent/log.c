@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -72,6 +73,18 @@ static void to_kernel(enum log_priority priority, uint32_t index, const char *te
         return; /* nowhere left to say it */
 }
 
+/* A reader that does not read (a journal that waits for this very disk) must not stop us. */
+static void to_stderr(enum log_priority priority, uint32_t index, const char *text)
+{
+    struct pollfd ready = {.fd = STDERR_FILENO, .events = POLLOUT};
+    char message[LINE_MAX_SIZE + 64];
+    int size = snprintf(message, sizeof message, "<%d>nbdctl: /dev/nbd%u: %s\n", (int)priority, index, text);
+
+    if (poll(&ready, 1, 0) == 1 && (ready.revents & POLLOUT) &&
+        write(STDERR_FILENO, message, (size_t)size) < 0)
+        return; /* nowhere left to say it */
+}
+
 void agent_log(enum log_priority priority, uint32_t index, const char *format, ...)
 {
     char text[LINE_MAX_SIZE];
@@ -84,7 +97,7 @@ void agent_log(enum log_priority priority, uint32_t index, const char *format, .
         if (*c == '\n')
             *c = ' ';
     if (stderr_too) {
-        fprintf(stderr, "<%d>nbdctl: /dev/nbd%u: %s\n", (int)priority, index, text);
+        to_stderr(priority, index, text);
         return;
     }
     /* A journal that was restarted listens on a new socket. */

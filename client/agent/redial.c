@@ -25,7 +25,7 @@ static int dial_some(struct redial *redial)
 {
     int r = servers_dial(&redial->servers, &redial->connections, &redial->served, &redial->failure);
 
-    if (r != -ETIMEDOUT || redial->servers.connections == 1)
+    if (r == 0 || redial->servers.connections == 1 || r == -ECANCELED || r == -ENOMEM || r == -ESTALE)
         return r;
     redial->servers.connections = 1;
     return servers_dial(&redial->servers, &redial->connections, &redial->served, &redial->failure);

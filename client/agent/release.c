@@ -172,8 +172,7 @@ static int start_flusher(struct flusher *flusher, const struct nbd_device *devic
 static int flush_and_disconnect(const struct nbd_device *device, bool force, const struct deadline *deadline,
                                 struct failure *failure)
 {
-    struct deadline gone = deadline_after(GONE_NS, -1);
-    struct deadline at_once = deadline_after(0, -1);
+    struct deadline gone, at_once = deadline_after(0, -1);
     struct failure unimportant = {0};
     struct flusher flusher;
     int r = start_flusher(&flusher, device, force, failure);
@@ -185,6 +184,7 @@ static int flush_and_disconnect(const struct nbd_device *device, bool force, con
         flusher_end(&flusher, false, &at_once);
         return r == -ECANCELED ? fail(failure, ECANCELED, "interrupted") : r;
     }
+    gone = deadline_after(GONE_NS, -1);
     r = device_disconnect(device, &gone, failure);
     flusher_end(&flusher, r == 0, r == 0 ? &gone : &at_once);
     return r;

@@ -50,7 +50,8 @@ enum {
 static const struct option_spec table[] = {
     {ID_READ_ONLY, "read-only", NULL, "the device refuses writes", 'r'},
     {ID_CONNECTIONS, "connections", "N|auto",
-     "connections to the server (default: auto; more than one\nonly with --no-agent, where the server keeps them coherent)",
+     "connections to the server (default: auto; more than one\nonly with --no-agent, where the server keeps "
+     "them coherent)",
      'c'},
     {ID_BLOCK_SIZE, "block-size", "N", "logical block size (default: the server's minimum,\nat least 512)",
      'b'},
@@ -332,6 +333,7 @@ static void make_plan(const struct attach *attach, struct endpoint *endpoints, s
         .timeout_s = result->state.timeout_s,
         .dead_timeout_s = result->state.dead_timeout_s,
         .poll_ns = attach->poll_ns,
+        .cancel_fd = attach->request.cancel_fd,
         .essential = attach->essential,
         .device = result->device,
         .state = &result->state,
@@ -343,6 +345,7 @@ static void make_plan(const struct attach *attach, struct endpoint *endpoints, s
 struct foreground {
     const struct attach *attach;
     struct attach_result *result;
+    bool ready;
     int status;
 };
 
@@ -350,17 +353,20 @@ static void foreground_ready(void *opaque)
 {
     struct foreground *foreground = opaque;
 
+    foreground->ready = true;
     foreground->status = report(foreground->attach, foreground->result);
 }
 
 static int be_agent(const struct attach *attach, struct agent_plan *plan, struct attach_result *result)
 {
-    struct foreground foreground = {attach, result, EXIT_STATUS_DONE};
+    struct foreground foreground = {.attach = attach, .result = result, .status = EXIT_STATUS_DONE};
     struct failure failure = {0};
 
     if (agent_foreground(plan, foreground_ready, &foreground, &failure) == 0)
         return foreground.status;
-    attach_undo(result);
+    /* Once it was usable somebody may be using it: without its agent it is as good as before. */
+    if (!foreground.ready)
+        attach_undo(result);
     return print_failure(&failure);
 }
 

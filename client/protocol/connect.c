@@ -100,10 +100,8 @@ static int race(const struct connecting *connecting, const struct addrinfo *addr
     return hint_tcp(connecting, fd);
 }
 
-/* A reconnect may find the name servers, or the files of the resolver, out of reach with the disk. */
-static int race_known(const struct connecting *connecting)
+static int race_one(const struct connecting *connecting, struct sockaddr_storage known)
 {
-    struct sockaddr_storage known = connecting->policy->known;
     struct addrinfo address = {
         .ai_family = known.ss_family,
         .ai_socktype = SOCK_STREAM,
@@ -121,11 +119,14 @@ static int connect_tcp(const struct connecting *connecting)
     bool known = connecting->policy->known.ss_family != AF_UNSPEC;
     struct deadline lookup = no_later(connecting->deadline, known ? LOOKUP_NS : 0);
     struct addrinfo *addresses;
-    int gai_error, fd;
-    int error = resolve(target->host, target->port, &lookup, &addresses, &gai_error);
+    int gai_error, fd, error;
 
+    if (connecting->policy->only.ss_family != AF_UNSPEC)
+        return race_one(connecting, connecting->policy->only);
+    error = resolve(target->host, target->port, &lookup, &addresses, &gai_error);
+    /* A reconnect may find the name servers, or the files of the resolver, out of reach with the disk. */
     if (error && known && error != -ECANCELED)
-        return race_known(connecting);
+        return race_one(connecting, connecting->policy->known);
     if (error)
         return explain_lookup(connecting, error, gai_error);
     fd = race(connecting, addresses);

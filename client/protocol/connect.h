@@ -14,6 +14,9 @@ struct connect_policy {
     bool reconnects; /* somebody brings a lost connection back: a silent server is given up sooner */
     uint64_t tcp_ns; /* for TCP's own handshake; 0: the deadline alone */
     struct sockaddr_storage known; /* where the server was last: for when no name server answers */
+    /* A name may stand for several servers, and a device's connections must all reach one: AF_UNSPEC, or the
+     * only address to try. */
+    struct sockaddr_storage only;
 };
 
 /*

@@ -139,6 +139,55 @@ static int settle(const struct endpoint *endpoint, enum ktls_mode ktls, struct d
     return 0;
 }
 
+/* Where a TCP connection went; AF_UNSPEC for any other. */
+static struct sockaddr_storage peer_of(int fd)
+{
+    struct sockaddr_storage peer = {0};
+    socklen_t size = sizeof peer;
+
+    if (getpeername(fd, (struct sockaddr *)&peer, &size) < 0 ||
+        (peer.ss_family != AF_INET && peer.ss_family != AF_INET6))
+        return (struct sockaddr_storage){0};
+    return peer;
+}
+
+static bool same_peer(const struct dialling *list, size_t count)
+{
+    struct sockaddr_storage first = peer_of(session_channel(list[0].session)->fd);
+
+    for (size_t i = 1; i < count; i++) {
+        struct sockaddr_storage peer = peer_of(session_channel(list[i].session)->fd);
+
+        if (memcmp(&first, &peer, sizeof first) != 0)
+            return false;
+    }
+    return true;
+}
+
+/*
+ * A name may stand for several servers, which need not have the same bytes at the same moment: all
+ * connections go where the first one went. They are dialled at once all the same, as most names have one
+ * address.
+ */
+static int dial_one_server(const struct endpoint *endpoint, struct dialling *list, size_t count,
+                           struct failure *failure)
+{
+    struct endpoint pinned = *endpoint;
+    int r;
+
+    dial_all(list, count);
+    r = check_results(list, count, failure);
+    if (r < 0 || same_peer(list, count))
+        return r;
+    pinned.policy.only = peer_of(session_channel(list[0].session)->fd);
+    for (size_t i = 1; i < count; i++) {
+        session_close(list[i].session);
+        list[i] = (struct dialling){.endpoint = &pinned, .deadline = list[i].deadline};
+    }
+    dial_all(list + 1, count - 1);
+    return check_results(list, count, failure);
+}
+
 /* Adds count connections; the first ever defines the export, all others must reach it. */
 static int dial_more(const struct endpoint *endpoint, size_t count, enum ktls_mode ktls,
                      const struct deadline *deadline, struct connections *connections,
@@ -151,8 +200,7 @@ static int dial_more(const struct endpoint *endpoint, size_t count, enum ktls_mo
         return fail(failure, ENOMEM, "out of memory");
     for (size_t i = 0; i < count; i++)
         list[i] = (struct dialling){.endpoint = endpoint, .deadline = deadline};
-    dial_all(list, count);
-    r = check_results(list, count, failure);
+    r = dial_one_server(endpoint, list, count, failure);
     if (r == 0 && !connections->export.described)
         r = export_copy(&connections->export, session_export(list[0].session));
     if (r == 0)
@@ -176,6 +224,7 @@ static int dial_auto(const struct endpoint *endpoint, enum ktls_mode ktls, const
                      struct connections *connections, struct failure *failure)
 {
     struct deadline soon = deadline_after(AUTO_PATIENCE_NS, deadline->cancel_fd);
+    struct endpoint pinned = *endpoint;
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     size_t wanted = cpus < AUTO_CONNECTIONS ? (size_t)cpus : AUTO_CONNECTIONS;
     int r;
@@ -185,7 +234,11 @@ static int dial_auto(const struct endpoint *endpoint, enum ktls_mode ktls, const
         return 0;
     if (soon.at_ns > deadline->at_ns)
         soon.at_ns = deadline->at_ns;
-    r = dial_more(endpoint, wanted - 1, ktls, &soon, connections, failure);
+    if (connections->list[0].fd >= 0)
+        pinned.policy.only = peer_of(connections->list[0].fd);
+    else
+        pinned.policy.only = peer_of(session_channel(connections->list[0].session)->fd);
+    r = dial_more(&pinned, wanted - 1, ktls, &soon, connections, failure);
     return r == -ESTALE || r == -ECANCELED || r == -ENOMEM ? r : 0;
 }
 

@@ -76,9 +76,12 @@ agent_pid() {
 	python3 -c 'import json; print(json.load(open("/run/nbdctl/nbd0.json"))["agent_pid"])'
 }
 
+# busy SECONDS [OPTION...]
 busy() {
+	local seconds=$1
+	shift
 	fio --name=busy --filename=/dev/nbd0 --rw=randrw --bs=4k --size=16M --iodepth=16 --ioengine=libaio --direct=1 \
-		--verify=crc32c --verify_fatal=1 --verify_backlog=64 --time_based --runtime="$1" --minimal >"$work/fio.log" 2>&1
+		--verify=crc32c --verify_fatal=1 --verify_backlog=64 --time_based --runtime="$seconds" "$@" --minimal >"$work/fio.log" 2>&1
 }
 
 # restarts START COUNT ATTACH-ARGUMENT...: the server dies and returns under fio, which notices nothing
@@ -318,6 +321,93 @@ detach_without_the_agent() {
 	same "$(attached)" ""
 }
 
+# A server that takes less than the kernel's default for a request, and says so.
+small_requests() {
+	python3 "$here/odd_server.py" 10942 then=store size=67108864 blocks=512,4096,262144 cut=10 &
+	wait_port 10942
+	"$NBDCTL" attach nbd://127.0.0.1:10942/ nbd0
+	dd if=/dev/nbd0 of=/dev/null bs=64k count=32 iflag=direct status=none
+	[ "$(field reconnects)" -ge 1 ]
+	"$NBDCTL" detach nbd0
+}
+
+# The socket of another user, as libvirt's and nbdkit's are.
+socket_of_another_user() {
+	local socket=$work/other/nbd.sock
+	mkdir -p "$work/other"
+	chmod 755 "$work"
+	chown nobody "$work/other"
+	start_other() {
+		setpriv --reuid=nobody --clear-groups nbdkit -f -U "$socket" memory 16M &
+		server=$!
+		wait_socket "$socket"
+		chmod 755 "$socket"
+	}
+	start_other
+	"$NBDCTL" attach "nbd+unix:///?socket=$socket" nbd0
+	kill_server
+	rm -f "$socket"
+	start_other
+	until_field state up
+	[ "$(field reconnects)" = 1 ]
+	dd if=/dev/nbd0 of=/dev/null bs=4k count=1 iflag=direct status=none
+	"$NBDCTL" detach nbd0
+}
+
+# Two connections before, one client allowed after: one is better than none.
+fewer_clients() {
+	start_server_for_all
+	"$NBDCTL" attach --connections 2 "$uri" nbd0
+	kill_server
+	nbdkit -f -p $port --filter=limit memory 64M limit=1 &
+	server=$!
+	wait_port $port
+	until_field connections_up 1
+	dd if=/dev/nbd0 of=/dev/null bs=4k count=1 iflag=direct status=none
+	same "$(field state)" up
+	"$NBDCTL" detach nbd0
+}
+
+adopts_only_what_was_asked_for() {
+	start_server
+	"$NBDCTL" attach "$uri" nbd0
+	kill -9 "$(agent_pid)"
+	expect_failure 1 "writable" "$NBDCTL" attach --read-only "$uri" nbd0
+	same "$("$NBDCTL" attach "$uri")" /dev/nbd0
+	"$NBDCTL" detach nbd0
+}
+
+children_are_ignored() {
+	start_server
+	python3 -c 'import os,signal,sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execvp(sys.argv[1], sys.argv[1:])' \
+		"$NBDCTL" attach "$uri" nbd0
+	"$NBDCTL" detach nbd0
+}
+
+# Told to end while it cannot write what it knows: the next one finds out by itself.
+state_cannot_be_written() {
+	start_server
+	"$NBDCTL" attach "$uri" nbd0
+	cp /run/nbdctl/nbd0.json "$work/stale.json"
+	kill_server
+	start_server
+	until_field reconnects 1
+	kill "$(agent_pid)"
+	while agent_lives_yet; do sleep 0.05; done
+	cp "$work/stale.json" /run/nbdctl/nbd0.json # as if the last one had not been written
+	"$NBDCTL" attach "$uri" nbd0
+	sleep 1
+	kill_server
+	start_server
+	timeout 60 dd if=/dev/nbd0 of=/dev/null bs=4k count=1 iflag=direct status=none
+	until_field state up
+	"$NBDCTL" detach nbd0
+}
+
+agent_lives_yet() {
+	[ "$(cat "/proc/$(agent_pid)/comm" 2>/dev/null)" = nbdctl-agent ]
+}
+
 # Growth is told to the kernel, in the midst of I/O; to shrink is to be another disk.
 grows() {
 	local fio
@@ -404,7 +494,7 @@ call() {
 	END
 }
 
-# A moment without I/O is waited for, two seconds at most for each.
+# A moment without I/O is waited for.
 until_renewed() {
 	for _ in $(seq 100); do
 		"$NBDCTL" status --json nbd0 | python3 -c '
@@ -424,7 +514,8 @@ renewals() {
 	shift
 	$start
 	"$NBDCTL" attach "$@" nbd0
-	busy 20 &
+	# (it rests now and then: nothing is swapped while a request is under way)
+	busy 20 --thinktime=20ms --thinktime_blocks=16 &
 	fio=$!
 	for i in 1 2 3; do
 		before=$("$NBDCTL" status --json nbd0)
@@ -509,6 +600,12 @@ a "the agent is killed" agent_is_killed "$uri"
 a "the agent is killed, 2 connections" agent_is_killed --connections 2 "$uri"
 a "the agent is killed in an outage" agent_is_killed_in_an_outage
 a "detach without the agent" detach_without_the_agent
+a "a server that takes small requests only" small_requests
+a "a unix socket of another user" socket_of_another_user
+a "fewer clients are allowed than before" fewer_clients
+a "adoption of what was asked for only" adopts_only_what_was_asked_for
+a "attach by somebody who ignores SIGCHLD" children_are_ignored
+a "a state file that is out of date" state_cannot_be_written
 a "the disk grows" grows
 a "the disk grows, and is asked" grows_while_up
 a "connections are renewed under fio: plain" renewals start_server "$uri"
