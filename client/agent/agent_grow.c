@@ -8,6 +8,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "agent/agent_internal.h"
 #include "agent/log.h"
@@ -16,20 +17,20 @@
 #define LOOK_NS   (50 * NS_PER_MS)
 #define LOOKS     300 /* 15 s */
 
+/* The file has two counts, of reads and of writes. */
 bool agent_is_idle(const struct agent *agent)
 {
-    unsigned long reads = 1, writes = 1;
-    char path[48];
+    char path[48], line[64] = "";
     FILE *file;
-    int n;
 
     snprintf(path, sizeof path, "/sys/block/nbd%" PRIu32 "/inflight", agent->plan->device.index);
     file = fopen(path, "re");
     if (!file)
         return false;
-    n = fscanf(file, "%lu %lu", &reads, &writes);
+    if (!fgets(line, sizeof line, file))
+        line[0] = '\0';
     fclose(file);
-    return n == 2 && reads == 0 && writes == 0;
+    return strchr(line, '0') && line[strspn(line, "0 \t\n")] == '\0';
 }
 
 void agent_found_size(struct agent *agent, uint64_t size)

@@ -42,7 +42,7 @@ static void keep_stacks_small(void)
 
     if (pthread_attr_init(&attributes) != 0)
         return;
-    if (pthread_attr_setstacksize(&attributes, 2 * PROCESS_STACK_SIZE) == 0)
+    if (pthread_attr_setstacksize(&attributes, (size_t)2 * PROCESS_STACK_SIZE) == 0)
         pthread_setattr_default_np(&attributes);
     pthread_attr_destroy(&attributes);
 }
