@@ -2,6 +2,7 @@
 #include "agent/adopt.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,6 +45,28 @@ static bool is_orphan(const struct attach_request *request, const struct nbd_dev
     return false;
 }
 
+/*
+ * Attached under the name of this disk, with nobody who remembers it: attached once more it would be two
+ * devices of one disk, and each unaware of the other's writes.
+ */
+static bool was_left_half_done(const struct attach_request *request, const struct nbd_device *device)
+{
+    char backend[NBD_BACKEND_MAX + 1];
+    struct device_state state;
+
+    if (!device->attached || !device->backend[0] || kill(device->pid, 0) == 0 || errno != ESRCH)
+        return false;
+    if (device_state_read(device, &state) == 0) {
+        device_state_clear(&state);
+        return false;
+    }
+    for (size_t i = 0; i < request->endpoints_count; i++)
+        if (attach_backend(&request->endpoints[i].target, request->name, backend, sizeof backend) == 0 &&
+            strcmp(backend, device->backend) == 0)
+            return true;
+    return false;
+}
+
 int adopt_orphan(const struct attach_request *request, struct attach_result *result, struct failure *failure)
 {
     _cleanup_free_ struct nbd_device *list = NULL;
@@ -53,6 +76,14 @@ int adopt_orphan(const struct attach_request *request, struct attach_result *res
     if (count < 0)
         return kernel_failure(failure, count, &reason);
     for (int i = 0; i < count; i++) {
+        if (was_left_half_done(request, &list[i]))
+            return fail_hint(
+                failure,
+                fail(failure, EBUSY,
+                     "the disk is attached already, as /dev/nbd%u, by a process that died before "
+                     "it was done",
+                     list[i].index),
+                "nbdctl detach /dev/nbd%u", list[i].index);
         if (!is_orphan(request, &list[i], result))
             continue;
         if (request->read_only && !list[i].read_only) {

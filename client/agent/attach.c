@@ -65,7 +65,7 @@ static char *location_of(const struct target *target)
  * The backend identifier is what tells disks apart for the kernel, udev and RECONFIGURE: the name the user
  * gave, or where the disk is. It becomes a file name, so other bytes than a name's become '_'.
  */
-static int make_backend(const struct target *target, const char *name, char *backend, size_t size)
+int attach_backend(const struct target *target, const char *name, char *backend, size_t size)
 {
     _cleanup_free_ char *location = name ? NULL : location_of(target);
 
@@ -216,7 +216,7 @@ static int hand_over(const struct attach_request *request, const struct target *
 
     choose_timeouts(request, connections->count, &handover);
 
-    if (make_backend(target, request->name, backend, sizeof backend) < 0)
+    if (attach_backend(target, request->name, backend, sizeof backend) < 0)
         return fail(failure, ENOMEM, "out of memory");
     r = handover_attach(&handover, connections, &deadline, &device, failure);
     if (r < 0)

@@ -54,6 +54,9 @@ struct attach_result {
 /* What --name may be: it becomes a file name under /dev/disk/by-id. */
 bool attach_name_valid(const char *name);
 
+/* The backend identifier of a disk that is so asked for. -ENOMEM. */
+int attach_backend(const struct target *target, const char *name, char *backend, size_t size);
+
 /*
  * Attaches, or (with an agent wanted) finds the device that this disk is attached as, and which has lost its
  * agent: its connections are left as they are.

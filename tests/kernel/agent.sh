@@ -377,6 +377,17 @@ adopts_only_what_was_asked_for() {
 	"$NBDCTL" detach nbd0
 }
 
+# Attached twice it would be two devices, neither aware of the other's writes.
+attach_was_killed() {
+	start_server
+	"$NBDCTL" attach --no-agent "$uri" nbd3
+	rm /run/nbdctl/nbd3.json # as if it had not come so far
+	expect_failure 1 "/dev/nbd3" "$NBDCTL" attach "$uri"
+	"$NBDCTL" detach nbd3
+	"$NBDCTL" attach "$uri" nbd0
+	"$NBDCTL" detach nbd0
+}
+
 children_are_ignored() {
 	start_server
 	python3 -c 'import os,signal,sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execvp(sys.argv[1], sys.argv[1:])' \
@@ -604,6 +615,7 @@ a "a server that takes small requests only" small_requests
 a "a unix socket of another user" socket_of_another_user
 a "fewer clients are allowed than before" fewer_clients
 a "adoption of what was asked for only" adopts_only_what_was_asked_for
+a "an attach that was killed" attach_was_killed
 a "attach by somebody who ignores SIGCHLD" children_are_ignored
 a "a state file that is out of date" state_cannot_be_written
 a "the disk grows" grows
