@@ -17,7 +17,7 @@ static const struct {
 } sentences[] = {
     {"watching", "watching, the link is {state}"},
     {"link-down", "link down, {connections_up} of {connections} connections are up[: {error}]"},
-    {"reconnecting", "reconnecting to {uri}, attempt {attempt}[: {error}]"},
+    {"reconnecting", "reconnecting, attempt {attempt}[: {error}]"},
     {"link-up",
      "link up, {connections_up} of {connections} connections to {uri}[, after {outage_seconds} seconds]"},
     {"io-failing", "I/O fails, the server has been away for {outage_seconds} seconds"},

@@ -22,7 +22,7 @@ static const struct {
     {"{\"event\":\"link-down\"," HEAD ",\"connections_up\":0,\"connections\":1,\"error\":null}",
      LINE "link down, 0 of 1 connections are up"},
     {"{\"event\":\"reconnecting\"," HEAD ",\"uri\":\"nbd://h/\",\"attempt\":1}",
-     LINE "reconnecting to nbd://h/, attempt 1"},
+     LINE "reconnecting, attempt 1"},
     {"{\"event\":\"link-up\"," HEAD
      ",\"uri\":\"nbd://h/\",\"connections_up\":4,\"connections\":4,\"outage_seconds\":12.345}",
      LINE "link up, 4 of 4 connections to nbd://h/, after 12.3 seconds"},
