@@ -179,7 +179,7 @@ lost_packets() {
 # A reply breaks off in its middle: the read is done again on the next connection, and nobody sees it.
 cut_replies() {
 	local i
-	python3 "$here/odd_server.py" 10942 then=store cut=20 size=67108864 &
+	python3 "$here/odd_server.py" 10942 then=store cut=60 size=67108864 &
 	wait_port 10942
 	"$NBDCTL" attach nbd://127.0.0.1:10942/ nbd0
 	dd if=/dev/urandom of="$work/data" bs=1M count=16 status=none
@@ -623,10 +623,15 @@ a "the disk grows, and is asked" grows_while_up
 a "connections are renewed under fio: plain" renewals start_server "$uri"
 a "connections are renewed under fio: TLS in the kernel" renewals start_tls_server --ktls=require "$tls_uri"
 a "connections are renewed under fio: relay, 2 connections" renewals start_tls_server --ktls=no --connections 2 "$tls_uri"
-for vice in key-update key-update-asked ticket late-alert late-close late-bye late-reset bad-record; do
-	a "TLS: $vice" tls_vice $vice
-done
+# (6.1 is the slow one of the kernels; what these do to its driver, tls-faults.sh tests in full)
+vices=(key-update late-alert bad-record)
+agents=15
+if [ "${NBDCTL_LAB:-}" != 6.1 ]; then
+	vices+=(key-update-asked ticket late-close late-bye late-reset)
+	agents=63
+fi
+for vice in "${vices[@]}"; do a "TLS: $vice" tls_vice "$vice"; done
 a "swap under memory pressure" swap_under_pressure
-a "64 agents" many_agents 63
+a "$((agents + 1)) agents" many_agents $agents
 t "nothing is left behind" nothing_left_behind
 finish
