@@ -114,7 +114,10 @@ const char *device_view_state(const struct device_view *view)
     if (view->has_agent)
         return agent_link_name(view->agent.link);
     /* Of a device that is not ours only so much is known: the kernel has not let go of it. */
-    return !view->known || view->connections_up > 0 ? "up" : "down";
+    if (!view->known || view->connections_up > 0)
+        return "up";
+    /* Its agent has much to do just now, or it would have told. */
+    return agent_lives(view->state.agent_pid) ? "reconnecting" : "down";
 }
 
 pid_t device_view_agent(const struct device_view *view)

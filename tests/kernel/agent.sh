@@ -41,7 +41,7 @@ clean() {
 	umount "$work/mnt" 2>/dev/null || true
 	swapoff /dev/nbd0 2>/dev/null || true
 	umount "$work/cgroup" 2>/dev/null || true
-	"$NBDCTL" -q detach --all --force 2>/dev/null || true
+	"$NBDCTL" -q detach --all --force --timeout 1 2>/dev/null || true
 	tc qdisc del dev lo root 2>/dev/null || true
 }
 
