@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <poll.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -34,18 +33,6 @@ struct reporter {
     const struct agent_plan *plan;
     struct failure weakness;
 };
-
-/* Threads come and go with every outage, and all of their stacks is locked. */
-static void keep_stacks_small(void)
-{
-    pthread_attr_t attributes;
-
-    if (pthread_attr_init(&attributes) != 0)
-        return;
-    if (pthread_attr_setstacksize(&attributes, (size_t)2 * PROCESS_STACK_SIZE) == 0)
-        pthread_setattr_default_np(&attributes);
-    pthread_attr_destroy(&attributes);
-}
 
 /* A unix socket may be another user's. */
 static bool needs_files(const struct agent_plan *plan)
@@ -129,7 +116,6 @@ static _Noreturn void run(struct agent_plan *plan, int report_fd)
         r = fail(&report.failure, -r, "cannot detach the agent: %s", strerror(-r));
     } else {
         process_harden(&reporter.weakness);
-        keep_stacks_small();
         r = agent_run(plan, report_ready, &reporter, &report.failure);
     }
     report.result = r;
@@ -216,7 +202,6 @@ int agent_foreground(struct agent_plan *plan, void (*ready)(void *opaque), void 
     prctl(PR_SET_NAME, AGENT_NAME);
     agent_log_open(1);
     process_harden(&foreground.reporter.weakness);
-    keep_stacks_small();
     return agent_run(plan, foreground_ready, &foreground, failure);
 }
 

@@ -10,6 +10,7 @@
 #include "agent/carry.h"
 #include "agent/handover.h"
 #include "agent/kernel_failure.h"
+#include "agent/process.h"
 #include "agent/servers.h"
 #include "agent/state.h"
 #include "cleanup.h"
@@ -285,6 +286,7 @@ int attach_disk(const struct attach_request *request, struct attach_result *resu
 
     *result = (struct attach_result){0};
     if (request->agent) {
+        process_small_stacks();
         r = adopt_orphan(request, result, failure);
         if (r != -ENOENT)
             return r;

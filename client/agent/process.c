@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -187,4 +188,15 @@ bool process_is(pid_t pid, const char *name)
     fclose(file);
     found[strcspn(found, "\n")] = '\0';
     return strcmp(found, name) == 0;
+}
+
+void process_small_stacks(void)
+{
+    pthread_attr_t attributes;
+
+    if (pthread_attr_init(&attributes) != 0)
+        return;
+    if (pthread_attr_setstacksize(&attributes, (size_t)2 * PROCESS_STACK_SIZE) == 0)
+        pthread_setattr_default_np(&attributes);
+    pthread_attr_destroy(&attributes);
 }

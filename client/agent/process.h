@@ -35,6 +35,12 @@ void process_harden(struct failure *weakness);
 /* After them: a limit that is too low for what is still to come would kill us at the next page of stack. */
 void process_lock_memory(struct failure *weakness);
 
+/*
+ * Before any thread: those of an agent come and go with every outage, and all of their stacks is locked; and
+ * the C library keeps the stacks of threads that have ended, also across the fork to an agent.
+ */
+void process_small_stacks(void);
+
 /* Brings the calling thread's stack and share of the heap into memory. */
 void process_prefault(void);
 

@@ -96,6 +96,7 @@ def field(path, name):
 
 def idle_cost(pid):
     """Wake-ups in 10 s, and KiB of memory that are the process's own."""
+    time.sleep(2)  # it settles in
     before = field(f"/proc/{pid}/status", "voluntary_ctxt_switches")
     time.sleep(10)
     wakeups = field(f"/proc/{pid}/status", "voluntary_ctxt_switches") - before
