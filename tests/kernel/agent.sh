@@ -631,7 +631,8 @@ if [ "${NBDCTL_LAB:-}" != 6.1 ]; then
 	agents=63
 fi
 for vice in "${vices[@]}"; do a "TLS: $vice" tls_vice "$vice"; done
-a "swap under memory pressure" swap_under_pressure
+# (6.1 kills the hog instead: its cgroups do not wait for swap space that is slow, whatever it is on)
+if [ "${NBDCTL_LAB:-}" != 6.1 ]; then a "swap under memory pressure" swap_under_pressure; fi
 a "$((agents + 1)) agents" many_agents $agents
 t "nothing is left behind" nothing_left_behind
 finish
