@@ -38,7 +38,7 @@ def listens(port):
 
 def serve(port, *command):
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    for _ in range(400):
+    for _ in range(1600):
         if listens(port):
             return server
         if server.poll() is not None:
