@@ -219,22 +219,22 @@ static void run_timers(struct agent *agent)
         agent_renewal_swap(agent);
 }
 
-/* Which device it is about does not matter, nor whether some were lost: we look for ourselves. */
+/* Whether some were lost does not matter: we look for ourselves. */
 static void read_kernel_events(struct agent *agent)
 {
     struct netlink_reason ignored;
     uint32_t index;
-    bool ours = false;
-    size_t before;
+    bool ours = false, lost = false;
+    size_t before = agent_living(agent);
     int r;
 
-    while ((r = nbd_events_next(agent->events, &index, &ignored)) == 1 || r == -ENOBUFS)
-        ours |= r == -ENOBUFS || index == agent->plan->device.index;
-    if (!ours)
-        return;
-    before = agent_living(agent);
-    agent_check_sockets(agent, true);
-    if (agent_living(agent) == before)
+    while ((r = nbd_events_next(agent->events, &index, &ignored)) == 1 || r == -ENOBUFS) {
+        ours |= r == 1 && index == agent->plan->device.index;
+        lost |= r == -ENOBUFS;
+    }
+    if (ours || lost)
+        agent_check_sockets(agent, true);
+    if (ours && agent_living(agent) == before)
         agent_doubt(agent);
 }
 

@@ -72,6 +72,8 @@ void agent_event(struct agent *agent, enum link_event event);
 void agent_check_sockets(struct agent *agent, bool look); /* look: also at those without a descriptor */
 void agent_dialled(struct agent *agent);                  /* the attempt is over */
 void agent_confirm(struct agent *agent);
+void agent_lose(struct agent *agent, size_t slot); /* it is dead: no event yet */
+void agent_lost(struct agent *agent); /* some are: the event, and the outage if it was the last */
 size_t agent_living(const struct agent *agent);
 int agent_watch_socket(struct agent *agent, size_t slot, struct failure *failure);
 /* connections 0: only ask what the export is now. */
@@ -83,7 +85,12 @@ void agent_doubt(struct agent *agent); /* the kernel says that a connection died
 void agent_found_size(struct agent *agent, uint64_t size);
 void agent_grow(struct agent *agent);          /* to agent->larger, when the moment is good */
 bool agent_is_idle(const struct agent *agent); /* no request is under way; false when that cannot be seen */
+
+/* agent_hand.c */
+/* What redial has, carried: how many the kernel took, or -errno when it will take none any more. */
+int agent_hand_all(struct agent *agent, const struct carried *carried);
 void agent_replace(struct agent *agent, size_t slot); /* by what redial has */
+void agent_confirm_later(struct agent *agent);
 
 /* agent_renew.c */
 void agent_check_wear(struct agent *agent);
@@ -105,6 +112,4 @@ void agent_tell_refused(struct agent *agent);
 void agent_tell_io_fails(struct agent *agent);
 void agent_tell_resized(struct agent *agent, uint64_t old_size);
 void agent_tell_end(struct agent *agent, bool detached);
-double agent_outage(const struct agent *agent); /* seconds without any connection, of all outages */
 struct json_object *agent_status(void *opaque);
-const char *agent_state_name(const struct agent *agent);

@@ -6,8 +6,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/time.h>
-#include <unistd.h>
 
 #include "agent/agent_internal.h"
 #include "agent/disconnect.h"
@@ -29,11 +27,6 @@
 #define TCP_NS         (3 * NS_PER_S)
 /* Connections of which an agent before us had the descriptors. */
 #define LOOK_NS        (2 * NS_PER_S)
-/* The driver marks a slot dead a moment after its socket: until then a new one is dropped without a word. */
-#define OFFER_AGAIN_US 20000
-#define OFFERS_MOST    50
-static const uint64_t confirm_after_ns[] = {100 * NS_PER_MS, NS_PER_S};
-#define CONFIRMS (sizeof confirm_after_ns / sizeof confirm_after_ns[0])
 
 size_t agent_living(const struct agent *agent)
 {
@@ -65,7 +58,7 @@ static bool seen_alive(const struct agent *agent, size_t i)
     return r == 0 ? view.established : r != -ENOENT;
 }
 
-static void lose(struct agent *agent, size_t i)
+void agent_lose(struct agent *agent, size_t i)
 {
     int fd = agent->plan->fds[i];
 
@@ -86,6 +79,13 @@ static void begin_outage(struct agent *agent)
     agent->timers.dead = agent->down_ns + dead_ns;
 }
 
+void agent_lost(struct agent *agent)
+{
+    if (agent_living(agent) == 0 && !agent->down_ns)
+        begin_outage(agent);
+    agent_event(agent, LINK_LOST);
+}
+
 void agent_check_sockets(struct agent *agent, bool look)
 {
     bool lost = false, blind = false;
@@ -96,18 +96,15 @@ void agent_check_sockets(struct agent *agent, bool look)
         if (!agent->lives[i])
             continue;
         if (mine ? hung_up(agent->plan->fds[i]) : look && !seen_alive(agent, i)) {
-            lose(agent, i);
+            agent_lose(agent, i);
             lost = true;
         } else if (!mine) {
             blind = true;
         }
     }
     agent->timers.look = blind ? monotonic_ns() + LOOK_NS : 0;
-    if (!lost)
-        return;
-    if (agent_living(agent) == 0 && !agent->down_ns)
-        begin_outage(agent);
-    agent_event(agent, LINK_LOST);
+    if (lost)
+        agent_lost(agent);
 }
 
 /* ---- finding the server again ---- */
@@ -223,110 +220,7 @@ void agent_dialled(struct agent *agent)
                 agent->redial.failure.status == EXIT_STATUS_IDENTITY ? LINK_NOT_THE_DISK : LINK_FAILED);
 }
 
-/* ---- giving it to the kernel ---- */
-
-static int offer(struct agent *agent, int fd)
-{
-    struct netlink_reason reason = {0};
-    const struct nbd_config config = {
-        .index = agent->plan->device.index,
-        .backend = agent->plan->device.backend,
-        .sockets = &fd,
-        .sockets_count = 1,
-    };
-    int r = nbd_netlink_reconfigure(agent->netlink, &config, &reason);
-
-    if (r < 0)
-        agent_log(LOG_PRIORITY_WARNING, config.index, "the kernel refuses a connection: %s", reason.text);
-    return r;
-}
-
-/* The driver gives its request timeout, if it has one, to every socket that it takes (nbd_reconnect_socket).
- */
-static bool taken(int fd)
-{
-    struct timeval timeout = {0};
-    socklen_t size = sizeof timeout;
-
-    return getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, &size) == 0 &&
-           (timeout.tv_sec > 0 || timeout.tv_usec > 0);
-}
-
-static bool surely_refused(int error)
-{
-    return error == -EINVAL || error == -ENODEV || error == -EPERM || error == -EBADF || error == -ENOTSOCK ||
-           error == -EOPNOTSUPP;
-}
-
-/*
- * RECONFIGURE says yes also when no slot was dead, and then drops the socket. Two slots with one socket would
- * mix up replies, so with several connections a socket is offered again only when it is certain that it was
- * not taken. A single one may always be offered again: see agent_confirm().
- */
-static int hand_to_kernel(struct agent *agent, int fd)
-{
-    int r = offer(agent, fd);
-
-    /* An answer that was lost says nothing; the kernel may well have taken it. */
-    if (r < 0 && !surely_refused(r))
-        r = 0;
-    if (agent->plan->timeout_s == 0)
-        return r;
-    for (int i = 0; i < OFFERS_MOST && r == 0 && !taken(fd); i++) {
-        usleep(OFFER_AGAIN_US);
-        r = offer(agent, fd);
-    }
-    return r == 0 && !taken(fd) ? -EAGAIN : r;
-}
-
-static size_t dead_slot(const struct agent *agent)
-{
-    for (size_t i = 0; i < agent->state->connections; i++)
-        if (!agent->lives[i])
-            return i;
-    return NBD_MAX_CONNECTIONS;
-}
-
-static void adopt(struct agent *agent, size_t slot, struct connection *connection,
-                  const struct carried *carried, size_t i)
-{
-    struct failure failure = {0};
-
-    agent->plan->fds[slot] = steal_fd(&connection->fd);
-    agent->lives[slot] = true;
-    agent->state->sockets[slot] = carried->sockets[i];
-    agent->state->relays[slot] = carried->relays[i];
-    agent->state->path = connection->path;
-    agent->state->tls = connection->tls;
-    if (agent_watch_socket(agent, slot, &failure) < 0)
-        agent_log(LOG_PRIORITY_WARNING, agent->plan->device.index, "%s", failure.text);
-}
-
-/* Returns how many were taken, or -errno when the kernel will take none any more. */
-static int hand_all(struct agent *agent, const struct carried *carried)
-{
-    struct connections *connections = &agent->redial.connections;
-    int count = 0;
-
-    for (size_t i = 0; i < connections->count; i++) {
-        size_t slot = dead_slot(agent);
-        int r;
-
-        if (slot == NBD_MAX_CONNECTIONS)
-            break; /* none is missing any more */
-        r = hand_to_kernel(agent, connections->list[i].fd);
-        if (r == -EINVAL || r == -ENODEV)
-            return r;
-        if (r < 0) {
-            /* No farewell on what the kernel has seen: it could land amidst a request. */
-            cleanup_close(&connections->list[i].fd);
-            continue;
-        }
-        adopt(agent, slot, &connections->list[i], carried, i);
-        count++;
-    }
-    return count;
-}
+/* ---- coming back ---- */
 
 static void note_server(struct agent *agent, const struct carried *carried)
 {
@@ -355,14 +249,6 @@ static void end_outage(struct agent *agent)
     agent->timers.dead = 0;
 }
 
-static void confirm_later(struct agent *agent)
-{
-    if (agent->state->connections != 1 || agent->plan->timeout_s != 0)
-        return;
-    agent->confirms = CONFIRMS;
-    agent->timers.confirm = monotonic_ns() + confirm_after_ns[0];
-}
-
 static void hand_over(struct agent *agent)
 {
     struct connections *connections = &agent->redial.connections;
@@ -378,7 +264,7 @@ static void hand_over(struct agent *agent)
         agent_tell_failed(agent, r, &failure);
         r = 0;
     } else {
-        r = hand_all(agent, &carried);
+        r = agent_hand_all(agent, &carried);
     }
     if (r > 0)
         note_server(agent, &carried);
@@ -392,40 +278,9 @@ static void hand_over(struct agent *agent)
         agent_event(agent, LINK_HANDED_NONE);
         return;
     }
-    confirm_later(agent);
+    agent_confirm_later(agent);
     agent_found_size(agent, size);
     agent_event(agent, agent_living(agent) == agent->state->connections ? LINK_HANDED_ALL : LINK_HANDED_SOME);
-}
-
-/*
- * One that lives makes room for the one that was dialled. From the shutdown to the handover the device has
- * one connection less; I/O that comes in between waits, or goes over the others.
- */
-void agent_replace(struct agent *agent, size_t slot)
-{
-    struct connections *connections = &agent->redial.connections;
-    struct failure failure = {0};
-    struct carried carried;
-    int r = carry_connections(connections, &carried, &failure);
-
-    if (r == 0) {
-        shutdown(agent->plan->fds[slot], SHUT_RDWR);
-        usleep(OFFER_AGAIN_US); /* the driver is to notice it */
-        lose(agent, slot);
-        r = hand_all(agent, &carried);
-    }
-    connections_close(connections);
-    if (r > 0) {
-        confirm_later(agent);
-        agent_tell_renewed(agent);
-        return;
-    }
-    agent_log(LOG_PRIORITY_WARNING, agent->plan->device.index, "could not renew a connection: %s",
-              failure.text);
-    if (agent_living(agent) == 0 && !agent->down_ns)
-        begin_outage(agent);
-    if (agent_living(agent) < agent->state->connections)
-        agent_event(agent, LINK_LOST);
 }
 
 /*
@@ -438,27 +293,11 @@ void agent_doubt(struct agent *agent)
     if (agent->state->connections != 1 || !agent->lives[0] || agent->link != LINK_UP)
         return;
     if (agent->plan->fds[0] < 0) {
-        lose(agent, 0);
-        if (!agent->down_ns)
-            begin_outage(agent);
-        agent_event(agent, LINK_LOST);
+        agent_lose(agent, 0);
+        agent_lost(agent);
         return;
     }
-    agent->confirms = 1;
-    agent->timers.confirm = monotonic_ns() + confirm_after_ns[0];
-}
-
-/*
- * The one connection of a device without a request timeout leaves no sign of having been taken. It is offered
- * again: when the slot has it already nothing happens, and when it died since nothing is lost.
- */
-void agent_confirm(struct agent *agent)
-{
-    if (agent->state->connections != 1 || !agent->lives[0] || agent->plan->fds[0] < 0 || agent->confirms == 0)
-        return;
-    offer(agent, agent->plan->fds[0]);
-    if (--agent->confirms > 0)
-        agent->timers.confirm = monotonic_ns() + confirm_after_ns[CONFIRMS - agent->confirms];
+    agent_confirm_later(agent);
 }
 
 /* ---- the machine ---- */

@@ -6,6 +6,7 @@
  * server that is to be left, or credentials that have changed.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -58,15 +59,24 @@ void agent_renew_all(void *opaque)
     agent_renew(agent);
 }
 
+/*
+ * Without a dead timeout the last connection's I/O would fail for the moment that it is not there; and of
+ * several without a request timeout there is no sign of which the kernel took.
+ */
+static bool can_renew(const struct agent *agent)
+{
+    if (agent->state->connections == 1)
+        return agent->plan->dead_timeout_s != 0;
+    return agent->plan->timeout_s != 0;
+}
+
 /* One after the other: the others carry on. */
 void agent_renew(struct agent *agent)
 {
     struct renewal *renewal = &agent->renewal;
     struct failure failure = {0};
 
-    /* Without a dead timeout the last connection's I/O would fail for the moment that it is not there. */
-    if (agent->link != LINK_UP || renewal->state != RENEWAL_NONE ||
-        (agent->state->connections == 1 && agent->plan->dead_timeout_s == 0))
+    if (agent->link != LINK_UP || renewal->state != RENEWAL_NONE || !can_renew(agent))
         return;
     for (size_t i = 0; i < agent->state->connections; i++) {
         if (!renewal->wanted[i] || !agent->lives[i] || agent->plan->fds[i] < 0)
@@ -135,7 +145,6 @@ void agent_renewal_dialled(struct agent *agent, int result)
 void agent_renewal_drop(struct agent *agent)
 {
     struct renewal *renewal = &agent->renewal;
-
     int r = 0;
 
     if (renewal->state == RENEWAL_NONE)
@@ -148,6 +157,18 @@ void agent_renewal_drop(struct agent *agent)
         connections_close(&agent->redial.connections);
     *renewal = (struct renewal){0};
     agent->timers.renew = 0;
+}
+
+/* It waited for its moment, and a server may have had enough of it: one that lives is not given up for it. */
+static bool still_good(const struct connections *connections)
+{
+    const struct connection *connection = &connections->list[0];
+    struct pollfd polled = {
+        .fd = connection->session ? session_channel(connection->session)->fd : connection->fd,
+        .events = POLLIN | POLLRDHUP,
+    };
+
+    return connections->count == 1 && poll(&polled, 1, 0) == 0;
 }
 
 void agent_renewal_swap(struct agent *agent)
@@ -165,6 +186,11 @@ void agent_renewal_swap(struct agent *agent)
         return;
     }
     renewal->state = RENEWAL_NONE;
+    if (!still_good(&agent->redial.connections)) {
+        connections_close(&agent->redial.connections);
+        agent_renew(agent);
+        return;
+    }
     renewal->wanted[renewal->slot] = false;
     agent_replace(agent, renewal->slot);
     agent_check_wear(agent);

@@ -22,7 +22,6 @@
 
 /* What the new process has to say for itself, in one write. */
 struct report {
-    pid_t pid;
     int result;
     struct failure failure;
 };
@@ -84,7 +83,7 @@ static void settle_in(struct reporter *reporter)
 static void report_ready(void *opaque)
 {
     struct reporter *reporter = opaque;
-    const struct report report = {.pid = getpid()};
+    const struct report report = {0};
 
     if (write(reporter->fd, &report, sizeof report) != sizeof report)
         agent_log(LOG_PRIORITY_WARNING, reporter->index, "nobody waited for the agent");
@@ -109,7 +108,7 @@ static int detach(struct agent_plan *plan, int report_fd)
 static _Noreturn void run(struct agent_plan *plan, int report_fd)
 {
     struct reporter reporter = {.fd = report_fd, .index = plan->device.index, .plan = plan};
-    struct report report = {.pid = getpid()};
+    struct report report = {0};
     int r = detach(plan, report_fd);
 
     if (r < 0) {
@@ -130,17 +129,13 @@ static int read_report(int fd, int cancel_fd, struct failure *failure)
 {
     struct deadline deadline = deadline_after(READY_NS, cancel_fd);
     struct report report;
-    ssize_t n;
     int r = deadline_poll(&deadline, fd, POLLIN);
 
     if (r == -ECANCELED)
         return fail(failure, ECANCELED, "interrupted");
     if (r < 0)
         return fail(failure, ETIMEDOUT, "the agent does not start: the kernel's nbd driver may be stuck");
-    do
-        n = read(fd, &report, sizeof report);
-    while (n < 0 && errno == EINTR);
-    if (n != sizeof report)
+    if (!process_hear(fd, &report, sizeof report))
         return fail(failure, ECHILD, "the agent died before it could start");
     if (report.result < 0)
         *failure = report.failure;

@@ -5,21 +5,13 @@
 
 #include "agent/agent_internal.h"
 #include "agent/disconnect.h"
+#include "agent/json_fields.h"
 #include "agent/log.h"
 
 #define NS_PER_MS UINT64_C(1000000)
 
-static struct json_object *number(uint64_t value)
-{
-    return json_object_new_uint64(value);
-}
-
-static struct json_object *text_or_null(const char *text)
-{
-    return text ? json_object_new_string(text) : NULL;
-}
-
-double agent_outage(const struct agent *agent)
+/* Seconds without any connection, of all outages. */
+static double all_outages(const struct agent *agent)
 {
     uint64_t ms = agent->state->outage_ms;
 
@@ -36,7 +28,7 @@ static double this_outage(const struct agent *agent)
     return (double)ms / 1000;
 }
 
-const char *agent_state_name(const struct agent *agent)
+static const char *state_name(const struct agent *agent)
 {
     if (agent_living(agent) > 0)
         return "up";
@@ -48,16 +40,16 @@ struct json_object *agent_status(void *opaque)
     const struct agent *agent = opaque;
     struct json_object *object = json_object_new_object();
 
-    json_object_object_add(object, "state", json_object_new_string(agent_state_name(agent)));
-    json_object_object_add(object, "link", json_object_new_string(link_state_name(agent->link)));
-    json_object_object_add(object, "agent_pid", number((uint64_t)agent->state->agent_pid));
-    json_object_object_add(object, "connections", number(agent->state->connections));
-    json_object_object_add(object, "connections_up", number(agent_living(agent)));
-    json_object_object_add(object, "reconnects", number(agent->state->reconnects));
-    json_object_object_add(object, "outage_seconds", json_object_new_double(agent_outage(agent)));
-    json_object_object_add(object, "last_error", text_or_null(agent->state->last_error));
-    json_object_object_add(object, "uri", text_or_null(agent->state->uri));
-    json_object_object_add(object, "size", number(agent->state->size));
+    json_add_text(object, "state", state_name(agent));
+    json_add_text(object, "link", link_state_name(agent->link));
+    json_add_number(object, "agent_pid", (uint64_t)agent->state->agent_pid);
+    json_add_number(object, "connections", agent->state->connections);
+    json_add_number(object, "connections_up", agent_living(agent));
+    json_add_number(object, "reconnects", agent->state->reconnects);
+    json_object_object_add(object, "outage_seconds", json_object_new_double(all_outages(agent)));
+    json_add_text(object, "last_error", agent->state->last_error);
+    json_add_text(object, "uri", agent->state->uri);
+    json_add_number(object, "size", agent->state->size);
     return object;
 }
 
@@ -80,8 +72,8 @@ void agent_write_state(struct agent *agent)
 
 static void add_counts(const struct agent *agent, struct json_object *event)
 {
-    json_object_object_add(event, "connections_up", number(agent_living(agent)));
-    json_object_object_add(event, "connections", number(agent->state->connections));
+    json_add_number(event, "connections_up", agent_living(agent));
+    json_add_number(event, "connections", agent->state->connections);
 }
 
 void agent_tell_down(struct agent *agent)
@@ -106,8 +98,8 @@ void agent_tell_dialling(struct agent *agent)
     agent->told_dialling = true;
     event = control_event(agent->control, "reconnecting");
     if (event) {
-        json_object_object_add(event, "uri", text_or_null(agent->state->uri));
-        json_object_object_add(event, "attempt", number(agent->attempt));
+        json_add_text(event, "uri", agent->state->uri);
+        json_add_number(event, "attempt", agent->attempt);
     }
     control_announce(agent->control, event);
 }
@@ -139,9 +131,9 @@ void agent_tell_failed(struct agent *agent, int error, const struct failure *fai
               failure->text);
     event = control_event(agent->control, "reconnecting");
     if (event) {
-        json_object_object_add(event, "uri", text_or_null(agent->state->uri));
-        json_object_object_add(event, "attempt", number(agent->attempt));
-        json_object_object_add(event, "error", text_or_null(failure->text));
+        json_add_text(event, "uri", agent->state->uri);
+        json_add_number(event, "attempt", agent->attempt);
+        json_add_text(event, "error", failure->text);
     }
     control_announce(agent->control, event);
 }
@@ -156,8 +148,8 @@ void agent_tell_refused(struct agent *agent)
     agent_log(LOG_PRIORITY_ERROR, agent->plan->device.index, "what answers is not taken: %s", text);
     event = control_event(agent->control, "identity-changed");
     if (event) {
-        json_object_object_add(event, "uri", text_or_null(agent->state->uri));
-        json_object_object_add(event, "error", json_object_new_string(text));
+        json_add_text(event, "uri", agent->state->uri);
+        json_add_text(event, "error", text);
     }
     control_announce(agent->control, event);
 }
@@ -170,7 +162,7 @@ void agent_tell_up(struct agent *agent)
     agent_log(LOG_PRIORITY_NOTICE, agent->plan->device.index, "reconnected to %s: %zu of %zu connections",
               agent->state->uri, agent_living(agent), agent->state->connections);
     if (event) {
-        json_object_object_add(event, "uri", text_or_null(agent->state->uri));
+        json_add_text(event, "uri", agent->state->uri);
         add_counts(agent, event);
         json_object_object_add(event, "outage_seconds", json_object_new_double(this_outage(agent)));
     }
@@ -184,7 +176,7 @@ void agent_tell_renewed(struct agent *agent)
     agent_write_state(agent);
     agent_log(LOG_PRIORITY_NOTICE, agent->plan->device.index, "a new connection has replaced an old one");
     if (event) {
-        json_object_object_add(event, "uri", text_or_null(agent->state->uri));
+        json_add_text(event, "uri", agent->state->uri);
         add_counts(agent, event);
     }
     control_announce(agent->control, event);
@@ -210,8 +202,8 @@ void agent_tell_resized(struct agent *agent, uint64_t old_size)
     agent_log(LOG_PRIORITY_NOTICE, agent->plan->device.index, "grew from %" PRIu64 " to %" PRIu64 " bytes",
               old_size, agent->state->size);
     if (event) {
-        json_object_object_add(event, "size", number(agent->state->size));
-        json_object_object_add(event, "old_size", number(old_size));
+        json_add_number(event, "size", agent->state->size);
+        json_add_number(event, "old_size", old_size);
     }
     control_announce(agent->control, event);
 }

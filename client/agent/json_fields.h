@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Reading JSON that somebody else wrote: a field of another type than expected is one that is not there. */
+/*
+ * JSON that we write; and that somebody else wrote, of which a field of another type than expected is one
+ * that is not there.
+ */
 #pragma once
 
 #include <json-c/json.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "cleanup.h"
@@ -32,4 +36,15 @@ static inline const char *json_text(struct json_object *object, const char *key)
     const char *text = value ? json_object_get_string(value) : NULL;
 
     return text && strlen(text) == (size_t)json_object_get_string_len(value) ? text : NULL;
+}
+
+/* NULL becomes null. */
+static inline void json_add_text(struct json_object *object, const char *key, const char *text)
+{
+    json_object_object_add(object, key, text ? json_object_new_string(text) : NULL);
+}
+
+static inline void json_add_number(struct json_object *object, const char *key, uint64_t value)
+{
+    json_object_object_add(object, key, json_object_new_uint64(value));
 }

@@ -174,6 +174,16 @@ pid_t process_split(void)
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? child : -EAGAIN;
 }
 
+bool process_hear(int fd, void *report, size_t size)
+{
+    ssize_t n;
+
+    do
+        n = read(fd, report, size);
+    while (n < 0 && errno == EINTR);
+    return n >= 0 && (size_t)n == size;
+}
+
 bool process_is(pid_t pid, const char *name)
 {
     char path[32], found[32] = "";

@@ -20,6 +20,9 @@
  */
 pid_t process_split(void);
 
+/* What it has to say for itself, written at once on a pipe: whether all of it came. */
+bool process_hear(int fd, void *report, size_t size);
+
 /*
  * In that process: a name for ps, no descriptors but kept and the standard ones (on /dev/null, unless kept),
  * every signal but SIGKILL ignored, "/" as its folder.

@@ -71,12 +71,8 @@ static _Noreturn void run(struct relay *relay, int report_fd)
 static int read_report(int fd, pid_t *pid, struct failure *weakness, struct failure *failure)
 {
     struct report report;
-    ssize_t n;
 
-    do
-        n = read(fd, &report, sizeof report);
-    while (n < 0 && errno == EINTR);
-    if (n != sizeof report)
+    if (!process_hear(fd, &report, sizeof report))
         return fail(failure, ECHILD, "the relay process died before it could start");
     *pid = report.pid;
     *weakness = report.weakness;

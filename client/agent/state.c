@@ -32,16 +32,6 @@ static void state_path(char *path, size_t size, uint32_t index, const char *suff
     snprintf(path, size, STATE_FOLDER "/nbd%u.json%s", index, suffix);
 }
 
-static void add_string(struct json_object *object, const char *key, const char *value)
-{
-    json_object_object_add(object, key, value ? json_object_new_string(value) : NULL);
-}
-
-static void add_number(struct json_object *object, const char *key, uint64_t value)
-{
-    json_object_object_add(object, key, json_object_new_uint64(value));
-}
-
 /* Addresses are for sock_diag alone, so they are kept as the bytes they are. */
 static struct json_object *hex_bytes(const void *data, size_t size)
 {
@@ -59,11 +49,11 @@ static struct json_object *socket_to_json(const struct socket_identity *socket, 
 
     json_object_object_add(object, "local", hex_bytes(&socket->local, sizeof socket->local));
     json_object_object_add(object, "remote", hex_bytes(&socket->remote, sizeof socket->remote));
-    add_number(object, "cookie", socket->cookie);
-    add_number(object, "inode", socket->inode);
-    add_number(object, "interface", socket->interface);
+    json_add_number(object, "cookie", socket->cookie);
+    json_add_number(object, "inode", socket->inode);
+    json_add_number(object, "interface", socket->interface);
     if (relay)
-        add_number(object, "relay", (uint64_t)relay);
+        json_add_number(object, "relay", (uint64_t)relay);
     return object;
 }
 
@@ -72,27 +62,27 @@ static struct json_object *state_to_json(const struct device_state *state)
     struct json_object *object = json_object_new_object();
     struct json_object *sockets = json_object_new_array();
 
-    add_number(object, "pid", (uint64_t)state->pid);
-    add_number(object, "agent_pid", (uint64_t)state->agent_pid);
-    add_string(object, "backend", state->backend);
-    add_string(object, "uri", state->uri);
-    add_string(object, "export", state->export_name);
-    add_string(object, "name", state->name);
-    add_number(object, "size", state->size);
-    add_number(object, "flags", state->flags);
-    add_string(object, "tls", connection_path_name(state->path));
-    add_string(object, "tls_version", state->tls.version);
-    add_string(object, "tls_cipher", state->tls.cipher);
-    add_string(object, "tls_key_exchange", state->tls.key_exchange);
+    json_add_number(object, "pid", (uint64_t)state->pid);
+    json_add_number(object, "agent_pid", (uint64_t)state->agent_pid);
+    json_add_text(object, "backend", state->backend);
+    json_add_text(object, "uri", state->uri);
+    json_add_text(object, "export", state->export_name);
+    json_add_text(object, "name", state->name);
+    json_add_number(object, "size", state->size);
+    json_add_number(object, "flags", state->flags);
+    json_add_text(object, "tls", connection_path_name(state->path));
+    json_add_text(object, "tls_version", state->tls.version);
+    json_add_text(object, "tls_cipher", state->tls.cipher);
+    json_add_text(object, "tls_key_exchange", state->tls.key_exchange);
     for (size_t i = 0; i < state->connections; i++)
         json_object_array_add(sockets, socket_to_json(&state->sockets[i], state->relays[i]));
     json_object_object_add(object, "sockets", sockets);
-    add_string(object, "canonical_name", state->canonical_name);
-    add_number(object, "timeout_s", state->timeout_s);
-    add_number(object, "dead_timeout_s", state->dead_timeout_s);
-    add_number(object, "reconnects", state->reconnects);
-    add_number(object, "outage_ms", state->outage_ms);
-    add_string(object, "last_error", state->last_error);
+    json_add_text(object, "canonical_name", state->canonical_name);
+    json_add_number(object, "timeout_s", state->timeout_s);
+    json_add_number(object, "dead_timeout_s", state->dead_timeout_s);
+    json_add_number(object, "reconnects", state->reconnects);
+    json_add_number(object, "outage_ms", state->outage_ms);
+    json_add_text(object, "last_error", state->last_error);
     return object;
 }
 

@@ -10,25 +10,16 @@
 #include <string.h>
 #include <sys/un.h>
 
+#include "agent/json_fields.h"
 #include "cleanup.h"
 #include "escape.h"
-
-static void add_string(struct json_object *object, const char *key, const char *value)
-{
-    json_object_object_add(object, key, value ? json_object_new_string(value) : NULL);
-}
 
 /* Another program may have put any bytes there, and JSON is UTF-8. */
 static void add_backend(struct json_object *object, const char *backend)
 {
     _cleanup_free_ char *shown = escape_text(backend, strlen(backend), NBD_BACKEND_MAX);
 
-    add_string(object, "backend", shown && *shown ? shown : NULL);
-}
-
-static void add_number(struct json_object *object, const char *key, uint64_t value)
-{
-    json_object_object_add(object, key, json_object_new_uint64(value));
+    json_add_text(object, "backend", shown && *shown ? shown : NULL);
 }
 
 static void add_bool(struct json_object *object, const char *key, bool value)
@@ -48,16 +39,16 @@ static struct json_object *device_object(const struct device_view *view)
     char device[32];
 
     snprintf(device, sizeof device, "/dev/nbd%" PRIu32, view->device.index);
-    add_string(object, "device", device);
-    add_number(object, "size", view->device.size);
+    json_add_text(object, "device", device);
+    json_add_number(object, "size", view->device.size);
     add_bool(object, "read_only", view->device.read_only);
-    add_string(object, "state", device_view_state(view));
+    json_add_text(object, "state", device_view_state(view));
     add_if_known(object, "connections", view->known, view->state.connections);
     add_if_known(object, "connections_up", view->known, view->connections_up);
-    add_string(object, "tls", view->known ? device_view_tls(view) : NULL);
-    add_string(object, "uri", device_view_uri(view));
-    add_string(object, "export", view->known ? view->state.export_name : NULL);
-    add_string(object, "name", view->known ? view->state.name : NULL);
+    json_add_text(object, "tls", view->known ? device_view_tls(view) : NULL);
+    json_add_text(object, "uri", device_view_uri(view));
+    json_add_text(object, "export", view->known ? view->state.export_name : NULL);
+    json_add_text(object, "name", view->known ? view->state.name : NULL);
     add_if_known(object, "agent_pid", device_view_agent(view) != 0, (uint64_t)device_view_agent(view));
     return object;
 }
@@ -170,10 +161,10 @@ static struct json_object *tls_object(const struct device_view *view, size_t i)
     if (relayed ? !tls->version[0] : !socket->has_tls)
         return NULL;
     object = json_object_new_object();
-    add_string(object, "version", relayed ? tls->version : tls_version_name(socket->tls_version));
-    add_string(object, "cipher", relayed ? tls->cipher : tls_cipher_name(socket->tls_cipher));
-    add_string(object, "key_exchange", tls->key_exchange);
-    add_string(object, "mode", connection_path_name(relayed ? CONNECTION_RELAY : CONNECTION_KTLS));
+    json_add_text(object, "version", relayed ? tls->version : tls_version_name(socket->tls_version));
+    json_add_text(object, "cipher", relayed ? tls->cipher : tls_cipher_name(socket->tls_cipher));
+    json_add_text(object, "key_exchange", tls->key_exchange);
+    json_add_text(object, "mode", connection_path_name(relayed ? CONNECTION_RELAY : CONNECTION_KTLS));
     return object;
 }
 
@@ -184,8 +175,8 @@ static struct json_object *socket_object(const struct device_view *view, size_t 
     bool tcp = view->socket_found[i] && view->state.sockets[i].remote.ss_family != AF_UNIX;
     char text[ADDRESS_TEXT_MAX];
 
-    add_string(object, "local", address_text(&view->state.sockets[i].local, text));
-    add_string(object, "remote", address_text(&view->state.sockets[i].remote, text));
+    json_add_text(object, "local", address_text(&view->state.sockets[i].local, text));
+    json_add_text(object, "remote", address_text(&view->state.sockets[i].remote, text));
     add_bool(object, "established", view->socket_up[i]);
     add_if_known(object, "rtt_us", tcp, socket->rtt_us);
     add_if_known(object, "bytes_sent", tcp, socket->bytes_sent);
@@ -204,12 +195,12 @@ void print_status_json(const struct device_view *view)
     for (size_t i = 0; i < view->state.connections; i++)
         json_object_array_add(sockets, socket_object(view, i));
     json_object_object_add(object, "sockets", sockets);
-    add_number(object, "block_size", view->device.logical_block_size);
-    add_number(object, "max_request_kb", view->device.max_sectors_kb);
+    json_add_number(object, "block_size", view->device.logical_block_size);
+    json_add_number(object, "max_request_kb", view->device.max_sectors_kb);
     add_backend(object, view->device.backend);
-    add_number(object, "reconnects", view->agent.reconnects);
+    json_add_number(object, "reconnects", view->agent.reconnects);
     json_object_object_add(object, "outage_seconds", json_object_new_double(view->agent.outage_seconds));
-    add_string(object, "last_error", view->agent.last_error);
+    json_add_text(object, "last_error", view->agent.last_error);
     json_object_object_add(object, "bitmaps", json_object_new_array());
     print(object);
 }

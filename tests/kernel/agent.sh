@@ -388,6 +388,45 @@ attach_was_killed() {
 	"$NBDCTL" detach nbd0
 }
 
+# Under a service manager: told when it is ready; told to end it leaves the device, which the next start finds.
+foreground() {
+	local manager agent status=0
+	start_server
+	python3 - "$work/notify" >"$work/notified" <<-'END' &
+		import socket, sys
+		s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+		s.bind(sys.argv[1])
+		for _ in range(2):
+		    print(s.recv(100).decode(), flush=True)
+	END
+	manager=$!
+	wait_socket "$work/notify"
+	for _ in 1 2; do
+		NOTIFY_SOCKET=$work/notify "$NBDCTL" attach --foreground "$uri" nbd0 >"$work/out" 2>"$work/err" &
+		agent=$!
+		for _ in $(seq 100); do
+			[ -s "$work/notified" ] && [ "$(agent_pid)" = $agent ] && break
+			sleep 0.1
+		done
+		same "$(cat "$work/out")" /dev/nbd0
+		same "$(agent_pid)" $agent
+		kill -TERM $agent
+		wait $agent || status=$?
+		same $status 0
+		dd if=/dev/nbd0 of=/dev/null bs=4k count=1 iflag=direct status=none
+		same "$("$NBDCTL" list --json | grep -c '"agent_pid": null')" 1
+	done
+	wait $manager
+	same "$(sort -u "$work/notified")" READY=1
+	# detached from outside it ends by itself
+	"$NBDCTL" attach --foreground "$uri" nbd0 >/dev/null 2>&1 &
+	agent=$!
+	until [ "$(agent_pid)" = $agent ]; do sleep 0.1; done
+	until_field state up
+	"$NBDCTL" detach nbd0
+	wait $agent
+}
+
 children_are_ignored() {
 	start_server
 	python3 -c 'import os,signal,sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execvp(sys.argv[1], sys.argv[1:])' \
@@ -616,6 +655,7 @@ a "a unix socket of another user" socket_of_another_user
 a "fewer clients are allowed than before" fewer_clients
 a "adoption of what was asked for only" adopts_only_what_was_asked_for
 a "an attach that was killed" attach_was_killed
+a "in the foreground, under a service manager" foreground
 a "attach by somebody who ignores SIGCHLD" children_are_ignored
 a "a state file that is out of date" state_cannot_be_written
 a "the disk grows" grows
